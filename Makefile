@@ -1,0 +1,58 @@
+# `make demo` and `make test` set up what they need. Python 3.11 or newer is all that has to be there.
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+BIN := .venv/bin
+RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server)
+
+.PHONY: help setup rabbitmq demo test test-all check format bench schemas clean
+
+help:
+	@echo "make demo      set up and run the demonstration: no key and no broker needed"
+	@echo "make test      set up and run the whole test suite"
+	@echo "make check     ruff, mypy, import-linter"
+	@echo "make bench     measure speed beside bare aio-pika consumers (about 6 minutes)"
+	@echo "make setup     only make .venv with everything in it"
+	@echo "make schemas   write docs/schemas anew from the models"
+	@echo "make format    let ruff format the code"
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old; install Python 3.11 or newer, or say make PYTHON=…"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv 2>/dev/null || { scripts/apt-install python3-venv && $(PYTHON) -m venv --clear .venv; }
+	@echo "Installing into .venv …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip hatchling editables
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[workers]' --group dev
+	@touch $@
+
+rabbitmq:
+	@test -n "$(RABBITMQ)$(BACKTALK_AMQP_URL)$(BACKTALK_TEST_AMQP_URL)" || command -v rabbitmq-server >/dev/null || scripts/apt-install rabbitmq-server
+
+demo: setup rabbitmq
+	@$(BIN)/backtalk demo
+
+test: setup rabbitmq
+	@$(BIN)/pytest
+
+# checks that need more than Python and RabbitMQ: none yet
+test-all: test
+
+check: setup
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup rabbitmq
+	@$(BIN)/python -m benchmarks
+
+schemas: setup
+	@$(BIN)/backtalk schemas
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,24 @@
+"""For services that use Backtalk: send jobs and feedback, receive results and gradients, over one connection."""
+
+from backtalk.client.client import Client
+from backtalk.transport.envelope import (
+    BrokerUnreachable,
+    QueueFull,
+    TopologyMismatch,
+    TransportError,
+    Unconfirmed,
+    Unroutable,
+)
+from backtalk.wire.errors import BacktalkError, Refused
+
+__all__ = [
+    "BacktalkError",
+    "BrokerUnreachable",
+    "Client",
+    "QueueFull",
+    "Refused",
+    "TopologyMismatch",
+    "TransportError",
+    "Unconfirmed",
+    "Unroutable",
+]

@@ -1,0 +1,206 @@
+"""The asyncio client: many calls in flight on one connection, and fire-and-collect through a named stream."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Self, TypeAlias, overload
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from backtalk.client.inbox import AnyAnswer, Inbox, read
+from backtalk.transport.envelope import ACCEPT_ENCODING, Delivery, Envelope
+from backtalk.transport.rabbitmq import Broker, connect
+from backtalk.transport.topology import Names, reply_queue
+from backtalk.wire.codec import encode, pack, validate
+from backtalk.wire.errors import Code, Refused
+from backtalk.wire.feedback import Feedback, Gradients
+from backtalk.wire.graph import Graph
+from backtalk.wire.jobs import CompletionJob, CompletionResult
+from backtalk.wire.kinds import BACKWARD, FORWARD
+
+DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
+_PREFETCH: Final = 256
+
+AnyRequest: TypeAlias = CompletionJob | Feedback
+
+
+class Client:
+    """A connection to Backtalk's queues.
+
+    >>> async with Client("amqp://guest:guest@localhost/") as client:  # doctest: +SKIP
+    ...     result = await client.complete(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+    ...     print(result.text)
+
+    Calls may be made from many tasks at once. A lost connection comes back by itself and loses no answer.
+    Every method that sends raises Unroutable where no worker ever declared the queues, QueueFull, Unconfirmed
+    after `patience` seconds without a broker, and Refused (`payload_too_large`) before anything is sent.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, namespace: str | None = None, patience: float = 60.0
+    ) -> None:
+        self._url = url or os.environ.get("BACKTALK_AMQP_URL") or DEFAULT_URL
+        self._names = Names(namespace or os.environ.get("BACKTALK_NAMESPACE") or "backtalk")
+        self._patience = patience
+        self._open = AsyncExitStack()
+        self._calls: dict[str, asyncio.Future[AnyAnswer]] = {}
+        self._acks: set[asyncio.Task[bool]] = set()
+        self._reply_to = self._names.replies(uuid.uuid4().hex)
+        self._declared: set[str] = set()
+        self._broker: Broker | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises BrokerUnreachable after `patience` seconds."""
+        self._broker = await self._open.enter_async_context(
+            connect(self._url, name="backtalk client", patience=self._patience)
+        )
+        await self._open.enter_async_context(self._own_replies(self._broker))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for call in self._calls.values():
+            call.cancel()
+        await self._open.aclose()
+
+    async def complete(
+        self,
+        *,
+        model: str,
+        messages: Iterable[Mapping[str, Any] | BaseModel],
+        inputs: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        **arguments: Any,
+    ) -> CompletionResult:
+        """Send one completion job and wait for its result; a failed one is returned too, with its `error`.
+
+        Contents and inputs may hold `Variable`s. A list anywhere in `inputs` makes a batch. All other arguments
+        are those of OpenAI's chat completions, and `backtalk={…}` for Backtalk's own. Repeat a call with the
+        same `id` and it is the same work. Raises Refused where the job is malformed.
+        """
+        body = {"model": model, "messages": list(messages), "inputs": inputs or {}, **arguments}
+        return await self.call(validate(to_jsonable_python(body), CompletionJob), id=id)
+
+    async def feedback(
+        self,
+        graph: Graph | Iterable[Graph] | None,
+        feedback: Mapping[str, str | list[str]] | Iterable[Mapping[str, Any] | BaseModel],
+        *,
+        id: str | None = None,
+        **options: Any,
+    ) -> Gradients:
+        """Send feedback on a graph, or on several that belong together, and wait for the gradients.
+
+        `feedback` maps variable ids to text (or to one text for each item of a batch), or lists whole feedback
+        items. Options are the fields of `Feedback`: `wrt`, `model`, `arguments`, `backtalk`.
+        """
+        if graph is None:
+            raise Refused(
+                Code.INVALID_MESSAGE,
+                'graph: is None; send the job with backtalk={"record": "always"} to get one',
+            )
+        items = (
+            [{"variable": variable, "text": text} for variable, text in feedback.items()]
+            if isinstance(feedback, Mapping)
+            else to_jsonable_python(list(feedback))
+        )
+        graphs = [graph] if isinstance(graph, Graph) else list(graph)
+        return await self.call(validate({"graph": graphs, "feedback": items, **options}, Feedback), id=id)
+
+    @overload
+    async def call(self, request: CompletionJob, *, id: str | None = None) -> CompletionResult: ...
+    @overload
+    async def call(self, request: Feedback, *, id: str | None = None) -> Gradients: ...
+    async def call(self, request: AnyRequest, *, id: str | None = None) -> AnyAnswer:
+        """Send a request and wait for its answer."""
+        # the correlation id is new each time, so that two calls with one id do not take each other's answer
+        correlation_id = uuid.uuid4().hex
+        answer: asyncio.Future[AnyAnswer] = asyncio.get_running_loop().create_future()
+        self._calls[correlation_id] = answer
+        try:
+            await self._send(request, id or correlation_id, self._reply_to, correlation_id)
+            return await answer
+        finally:
+            del self._calls[correlation_id]
+
+    async def enqueue(self, request: AnyRequest, *, results: str, id: str | None = None) -> str:
+        """Send a request whose answer goes to the stream `results`, and return its id once it is confirmed."""
+        sent = id or uuid.uuid4().hex
+        await self._declare_once(results)
+        await self._send(request, sent, self._names.replies(results), sent)
+        return sent
+
+    async def results(self, name: str) -> AsyncGenerator[AnyAnswer, None]:
+        """Yield the answers of a named stream, for ever; `answer.id` is the id that `enqueue` returned.
+
+        The stream is durable: it waits for its reader. An answer is acknowledged when the loop asks for the next
+        one, and comes again if it never does. Repeats are dropped.
+        """
+        inbox = Inbox()
+        await self._declare_once(name)
+        consumer = await self._live.consume(self._names.replies(name), inbox.deliver, prefetch=_PREFETCH)
+        try:
+            async for answer in inbox.answers():
+                yield answer
+        finally:
+            await consumer.close()
+
+    async def forget(self, name: str) -> None:
+        """Delete a named stream with all that is still in it."""
+        self._declared.discard(name)
+        await self._live.delete(self._names.replies(name))
+
+    async def _declare_once(self, name: str) -> None:
+        if name not in self._declared:
+            await self._live.declare(reply_queue(self._names, name, lasting=True))
+            self._declared.add(name)
+
+    @property
+    def _live(self) -> Broker:
+        if self._broker is None:
+            raise RuntimeError("the client is not connected; use it in `async with Client(…) as client:`")
+        return self._broker
+
+    async def _send(self, request: AnyRequest, id: str, reply_to: str, correlation_id: str) -> None:
+        kind = FORWARD if isinstance(request, CompletionJob) else BACKWARD
+        body, encoding = pack(encode(request), compress=True)
+        envelope = Envelope(
+            body,
+            message_id=id,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            type=kind.request_type,
+            content_type="application/json",
+            content_encoding=encoding,
+            timestamp=time.time(),
+            headers={ACCEPT_ENCODING: "gzip"},
+        )
+        await self._live.publish(envelope, key=self._names.work(kind.role), patience=self._patience)
+
+    @asynccontextmanager
+    async def _own_replies(self, broker: Broker) -> AsyncIterator[None]:
+        name = self._reply_to.removeprefix(self._names.replies(""))
+        await broker.declare(reply_queue(self._names, name, lasting=False))
+        consumer = await broker.consume(self._reply_to, self._receive, prefetch=_PREFETCH)
+        try:
+            yield
+        finally:
+            await consumer.close()
+            await broker.delete(self._reply_to)
+
+    def _receive(self, delivery: Delivery) -> None:
+        # an answer nobody waits for is a repeat, or its caller has given up
+        call = self._calls.get(delivery.envelope.correlation_id or "")
+        if call is not None and not call.done():
+            try:
+                call.set_result(read(delivery.envelope))
+            except Refused as refused:
+                call.set_exception(refused)
+        ack = asyncio.ensure_future(delivery.ack())
+        self._acks.add(ack)
+        ack.add_done_callback(self._acks.discard)

@@ -1,0 +1,62 @@
+"""The receiving end of a stream: each answer once, acknowledged when its reader asks for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Final, TypeAlias
+
+from backtalk.transport.envelope import Delivery, Envelope
+from backtalk.wire.codec import decode, unpack
+from backtalk.wire.errors import Refused
+from backtalk.wire.feedback import Gradients
+from backtalk.wire.jobs import CompletionResult
+from backtalk.wire.kinds import BACKWARD
+
+REMEMBERED: Final = 100_000
+
+AnyAnswer: TypeAlias = CompletionResult | Gradients
+_log = logging.getLogger(__name__)
+
+
+def read(envelope: Envelope) -> AnyAnswer:
+    """Return the answer in a message; raises Refused where it is none."""
+    body = unpack(envelope.body, envelope.content_encoding)
+    if envelope.type == BACKWARD.answer_type:
+        return decode(body, Gradients)
+    return decode(body, CompletionResult)
+
+
+class Inbox:
+    """Answers as they come, without the repeats; remembers the last 100,000 ids."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def deliver(self, delivery: Delivery) -> None:
+        self._arrived.put_nowait(delivery)
+
+    async def answers(self) -> AsyncIterator[AnyAnswer]:
+        while True:
+            delivery = await self._arrived.get()
+            if answer := self._first(delivery.envelope):
+                yield answer
+            await delivery.ack()
+
+    def _first(self, envelope: Envelope) -> AnyAnswer | None:
+        """Return the answer unless it is a repeat, or none at all."""
+        id = envelope.message_id or ""
+        if id in self._seen:
+            return None
+        try:
+            answer = read(envelope)
+        except Refused as refused:
+            _log.warning("dropped message %s, which is no answer: %s", id, refused)
+            return None
+        self._seen[id] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return answer

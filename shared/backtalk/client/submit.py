@@ -1,0 +1,121 @@
+"""A whole batch file through the queues: bounded in flight, and resumable at no cost after any interruption."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from backtalk.client.batchfile import Line, Progress, Requests, result_line
+from backtalk.client.client import Client
+from backtalk.transport.envelope import QueueFull
+
+FULL_PAUSE: Final = 1.0
+
+OnProgress: TypeAlias = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How many requests there were, how many failed, and how many had been answered or sent by an earlier run."""
+
+    total: int
+    failed: int
+    done_before: int
+    sent_before: int
+
+
+@dataclass(slots=True)
+class _Run:
+    client: Client
+    progress: Progress
+    stream: str
+    in_flight: int
+    open: dict[str, Line]
+    failed: int = 0
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    in_queue: int = 0
+
+
+async def submit(
+    client: Client,
+    requests: Requests,
+    out: Path,
+    *,
+    in_flight: int,
+    resend: bool = False,
+    on_progress: OnProgress = lambda _done: None,
+) -> Summary:
+    """Send what was not sent yet, collect every result, and leave them in the order of the requests.
+
+    With `resend`, requests that were sent but never answered are sent again, under the same ids.
+    """
+    stream = stream_of(out)
+    with Progress(requests, out) as progress:
+        done_before = len(progress.done)
+        waiting = {line.id: line for line in requests.lines if line.id not in progress.done}
+        sent_before = sum(id in progress.sent for id in waiting)
+        on_progress(done_before)
+        run = _Run(client, progress, stream, in_flight, waiting, in_queue=sent_before)
+        if resend:
+            progress.sent.clear()
+            run.in_queue = 0
+        if waiting:
+            await _send_and_collect(run, requests, on_progress)
+        progress.finish()
+    await client.forget(stream)
+    return Summary(len(requests.lines), run.failed, done_before, sent_before)
+
+
+def stream_of(out: Path) -> str:
+    """Return the reply stream of an output file: the same for the same path."""
+    return f"submit-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]}"
+
+
+async def _send_and_collect(run: _Run, requests: Requests, on_progress: OnProgress) -> None:
+    async with asyncio.TaskGroup() as group:
+        sender = group.create_task(_send(run, requests))
+        await _collect(run, on_progress)
+        sender.cancel()
+
+
+async def _send(run: _Run, requests: Requests) -> None:
+    unsent = [line for line in run.open.values() if line.id not in run.progress.sent]
+    for line in unsent:
+        while run.in_queue >= run.in_flight:
+            run.room.clear()
+            await run.room.wait()
+        run.in_queue += 1
+        await _enqueue(run, requests, line)
+        run.progress.note_sent(line.id)
+
+
+async def _enqueue(run: _Run, requests: Requests, line: Line) -> None:
+    job = requests.job(line)
+    while True:
+        try:
+            await run.client.enqueue(job, results=run.stream, id=line.id)
+        except QueueFull:
+            await asyncio.sleep(FULL_PAUSE)
+        else:
+            return
+
+
+async def _collect(run: _Run, on_progress: OnProgress) -> None:
+    async with aclosing(run.client.results(run.stream)) as answers:
+        async for answer in answers:
+            line = run.open.pop(answer.id, None)
+            if line is None:
+                # an answer that an earlier run had already written down
+                continue
+            run.progress.note_done(line.id, result_line(answer, line.custom_id))
+            run.failed += answer.status == "failed"
+            run.in_queue -= 1
+            run.room.set()
+            on_progress(len(run.progress.done))
+            if not run.open:
+                return

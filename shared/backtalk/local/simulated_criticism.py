@@ -1,0 +1,82 @@
+"""How the simulated model answers a backward prompt: the feedback shown becomes a criticism of the text."""
+
+import re
+from collections.abc import Sequence
+
+NO_FEEDBACK = "NO FEEDBACK"
+_LONGEST = 600
+
+_PREFIX = "The text does not make sure of this:"
+_EMPTY_PREFIX = "The text is empty and so does not make sure of this:"
+_REMEDY = (
+    "State it as an explicit rule that holds for every input, "
+    "so that the response follows it without being told each time."
+)
+_FENCE = re.compile(
+    r'<fence-(?P<boundary>[0-9a-f]+)\s[^>]*?kind="(?P<kind>\w+)"[^>]*>(?P<text>.*?)</fence-(?P=boundary)>',
+    re.DOTALL | re.IGNORECASE,
+)
+_PRAISE = re.compile(
+    r"no feedback|no (?:complaints?|problems?|issues?|criticism|changes?(?: (?:is|are))?(?: needed)?)|"
+    r"nothing (?:is )?(?:wrong|missing|to \w+)|good as (?:it|they) (?:is|are)|well done|\bperfect(?:ly)?\b|"
+    r"\bcorrect(?:ly)?\b(?! (?:the|this|that|its?|your|\w+ (?:is|was|would))\b)|\bexcellent\b|flawless|"
+    r"exactly right|as expected|satisf(?:ied|ying|actory)|works well|keep it(?: up)?|love it|"
+    r"(?:^|\b(?:is|are|was|looks|all|very) )(?:good|great|fine)(?=[.!,;]|$| job| work)",
+    re.IGNORECASE,
+)
+_COMPLAINT = re.compile(
+    r"\b(?:but|however|although|though|except|not|no|never|nor|should|must|need\w*|lack\w*|miss\w*|wrong\w*|"
+    r"instead|too|only|use|add|remove|make|write|more|less|better|could|would|incorrect\w*|fail\w*|fix\w*|"
+    r"expected|please)\b|n't",
+    re.IGNORECASE,
+)
+
+
+def is_backward_prompt(text: str) -> bool:
+    """A backward prompt always says how to answer when there is nothing to criticise."""
+    return NO_FEEDBACK in text
+
+
+def criticise(prompt: str) -> str:
+    """A criticism of the last variable shown, or exactly `NO FEEDBACK` when all feedback is praise."""
+    blocks = [(match["kind"], _line(match["text"])) for match in _FENCE.finditer(prompt)]
+    feedback = [text for kind, text in blocks if kind == "feedback"]
+    complaints = _distinct([_bare(text) for text in feedback if not _is_praise(text)])
+    if not complaints:
+        return NO_FEEDBACK
+    variable = [text for kind, text in blocks if kind == "variable"][-1:]
+    prefix = _EMPTY_PREFIX if variable == [""] else _PREFIX
+    return f"{prefix} {_capped(' '.join(map(_sentence, complaints)))} {_REMEDY}"
+
+
+def _is_praise(text: str) -> bool:
+    """Feedback that only praises asks for nothing; neither does feedback that says nothing."""
+    rest = _PRAISE.sub(" ", text)
+    return not text or (rest != text and not _COMPLAINT.search(rest))
+
+
+def _bare(text: str) -> str:
+    """Without the words of an earlier criticism, or a chain of ten operations would wrap it ten times."""
+    for phrase in (_PREFIX, _EMPTY_PREFIX, _REMEDY):
+        text = text.replace(phrase, " ")
+    return _line(text)
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for text in texts:
+        if text and not any(text in earlier for earlier in kept):
+            kept.append(text)
+    return kept
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _sentence(text: str) -> str:
+    return text if text[-1] in ".!?…" else f"{text}."
+
+
+def _capped(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1].rstrip()}…"

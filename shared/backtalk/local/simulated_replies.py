@@ -1,0 +1,212 @@
+"""What the simulated model says: rules of thumb that follow simple instructions and never vary."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from backtalk.local.simulated_completion import Function, Reply, Request, ToolCall
+from backtalk.local.simulated_criticism import criticise, is_backward_prompt
+from backtalk.local.simulated_instructions import Style, Task, read_style, read_task, read_users_task
+from backtalk.local.simulated_vocabulary import LABELS, category, translate
+
+
+def replies_to(request: Request) -> list[Reply]:
+    """One reply for each choice that was asked for."""
+    variants = range(1, (request.n or 1) + 1)
+    if is_backward_prompt(request.text):
+        return [Reply(criticise(request.text)) for _ in variants]
+    if call := _tool_call(request):
+        return [Reply(tool_calls=(call,), finish_reason="tool_calls") for _ in variants]
+    return [Reply(_text(request, variant)) for variant in variants]
+
+
+def _text(request: Request, variant: int) -> str:
+    style, task = _style(request), _task(request)
+    fields = _labels(request, task) or _translation(request, task) or _prose(request, style, task)
+    if style.json:
+        return _as_json(fields, style, variant)
+    # A single value stands alone; several are told apart by their names.
+    lines = (
+        list(fields.values()) if len(fields) == 1 else [f"{name}: {value}" for name, value in fields.items()]
+    )
+    return _cased("\n".join(lines) + (f" (variant {variant})" if variant > 1 else ""), style)
+
+
+def _style(request: Request) -> Style:
+    """The style the system or developer asks for; only when they ask for none, the user's."""
+    style = read_style(request.instructions)
+    style = style if style != Style() else read_style(request.question)
+    demanded = request.response_format and request.response_format.type in ("json_object", "json_schema")
+    return replace(style, json=True) if demanded else style
+
+
+def _task(request: Request) -> Task:
+    task = read_task(request.instructions)
+    return task if task != Task() else read_users_task(request.question)
+
+
+# ---- what is said
+
+
+def _labels(request: Request, task: Task) -> dict[str, str]:
+    return {label: LABELS[label](request.question) for label in task.labels}
+
+
+def _translation(request: Request, task: Task) -> dict[str, str]:
+    if not task.translation:
+        return {}
+    return {"translation": translate(task.phrase or _after_colon(request.question), task.language)}
+
+
+def _after_colon(text: str) -> str:
+    """In "Translate this to French: the cat", the cat."""
+    asked, colon, rest = text.partition(":")
+    return rest.strip() if colon and "translat" in asked.lower() and rest.strip() else text
+
+
+def _prose(request: Request, style: Style, task: Task) -> dict[str, str]:
+    if style.one_word:
+        return {"reply": _one_word(request.question)}
+    said = " ".join(_sentences(request, style))
+    if task.language:
+        said = translate(said, task.language)
+    return {"reply": _signed(said, style)}
+
+
+def _sentences(request: Request, style: Style) -> Iterator[str]:
+    if style.apologise:
+        yield "We apologise for the inconvenience."
+    yield _answer(request)
+    if seen := sum(message.attachments for message in request.messages):
+        yield f"({seen} attachment(s) seen)"
+
+
+_TOPICS = {
+    "billing": "your bill",
+    "delivery": "your delivery",
+    "technical": "the technical problem",
+    "account": "your account",
+}
+
+
+def _answer(request: Request) -> str:
+    last = request.messages[-1]
+    if last.role in ("tool", "function"):
+        return f"The tool answered: {_shortened(last.text)}"
+    if topic := _TOPICS.get(category(request.question)):
+        return f"Thank you for writing to us about {topic}. We are looking into it and will be in touch soon."
+    return f"You said: {_shortened(request.question)}"
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:79].rstrip()}…"
+
+
+def _one_word(question: str) -> str:
+    topic = category(question)
+    words = re.findall(r"[\w'’-]+", question)
+    return topic.capitalize() if topic in _TOPICS else next(iter(words), "Nothing")
+
+
+# ---- how it looks
+
+
+def _signed(said: str, style: Style) -> str:
+    closing = f"Kind regards, {style.signature}" if style.signature else ""
+    if style.max_words is not None:
+        said = _first_words(said, style.max_words - len(closing.split()))
+    return f"{said}\n\n{closing}" if closing else said
+
+
+def _first_words(text: str, limit: int) -> str:
+    words = text.split()
+    return text if len(words) <= limit else " ".join(words[: max(0, limit)]).rstrip(",;:")
+
+
+def _cased(text: str, style: Style) -> str:
+    return {"upper": text.upper(), "lower": text.lower()}.get(style.case, text)
+
+
+def _as_json(fields: dict[str, str], style: Style, variant: int) -> str:
+    marked = fields if variant == 1 else {**fields, "variant": str(variant)}
+    cased = {_cased(name, style): _cased(value, style) for name, value in marked.items()}
+    return json.dumps(cased, ensure_ascii=False)
+
+
+# ---- tools
+
+_NOT_TELLING = {
+    "get",
+    "set",
+    "the",
+    "for",
+    "and",
+    "a",
+    "an",
+    "to",
+    "of",
+    "by",
+    "in",
+    "on",
+    "is",
+    "do",
+    "run",
+    "call",
+}
+
+
+def _tool_call(request: Request) -> ToolCall | None:
+    """A call when it is demanded, or when the question has a word of a tool's name; never twice in a row."""
+    if not request.functions or request.tool_choice == "none" or request.messages[-1].role == "tool":
+        return None
+    function = _forced(request) or _mentioned(request)
+    if function is None and request.tool_choice == "required":
+        function = request.functions[0]
+    return ToolCall(function.name, _arguments(function, request.question)) if function else None
+
+
+def _forced(request: Request) -> Function | None:
+    return next((f for f in request.functions if f.name == request.forced_function), None)
+
+
+def _mentioned(request: Request) -> Function | None:
+    said = set(re.findall(r"\w+", request.question.lower()))
+    return next((f for f in request.functions if said & _words_of(f.name)), None)
+
+
+def _words_of(name: str) -> set[str]:
+    """The telling words of `get_weather`, `getWeather` or `get-weather`: `weather`."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)} - _NOT_TELLING
+
+
+def _arguments(function: Function, question: str) -> str:
+    schema = function.parameters or {}
+    properties = schema.get("properties", {})
+    values = {name: _value(properties.get(name, {}), question) for name in schema.get("required", [])}
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _value(schema: dict[str, Any], question: str) -> Any:
+    if options := schema.get("enum"):
+        return next((option for option in options if str(option).lower() in question.lower()), options[0])
+    kind = schema.get("type", "string")
+    number = re.search(r"\d+", question)
+    values: dict[str, Any] = {
+        "integer": int(number[0]) if number else 0,
+        "number": int(number[0]) if number else 0,
+        "boolean": False,
+        "array": [],
+        "object": {},
+    }
+    # A nullable property names its types in a list.
+    return values.get(kind[0] if isinstance(kind, list) else kind, _plausible_word(question))
+
+
+def _plausible_word(question: str) -> str:
+    """A place after "in", else a capitalised word, if possible one that does not begin the sentence."""
+    patterns = (r"\bin ([A-Z]\w+(?: [A-Z]\w+)*)", r"[\w,'’\"(] ['\"(“]?([A-Z]\w+)", r"\b([A-Z]\w+)")
+    found = (re.search(pattern, question) for pattern in patterns)
+    return next((match[1] for match in found if match), "")

@@ -1,0 +1,73 @@
+"""The one-machine stack: a broker, a model, and both workers as processes, stopped in the end whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from backtalk.local.broker import PrivateBroker, free_ports
+from backtalk.local.processes import running
+
+WORKERS: Final = ("forward", "backward")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where everything is. `simulated` tells that no real model is asked, `private` that the broker is ours."""
+
+    amqp_url: str
+    model_url: str
+    simulated: bool
+    private: bool
+    logs: Path
+
+
+@asynccontextmanager
+async def stack(*, latency: float = 0.0) -> AsyncIterator[Stack]:
+    """Start what is not there yet.
+
+    The broker is BACKTALK_AMQP_URL, else a private node. The model is OPENAI_BASE_URL, else the simulated one,
+    which takes `latency` seconds for an answer; a stray OPENAI_API_KEY alone decides nothing and spends nothing.
+    """
+    async with AsyncExitStack() as opened:
+        logs = Path(opened.enter_context(TemporaryDirectory(prefix="backtalk-", ignore_cleanup_errors=True)))
+        amqp_url = os.environ.get("BACKTALK_AMQP_URL") or None
+        private = amqp_url is None
+        if amqp_url is None:
+            amqp_url = (await opened.enter_async_context(PrivateBroker())).url
+        model_url = os.environ.get("OPENAI_BASE_URL") or None
+        simulated = model_url is None
+        if model_url is None:
+            model_url = await opened.enter_async_context(_simulated_model(logs, latency))
+        env = {**os.environ, "BACKTALK_AMQP_URL": amqp_url, "OPENAI_BASE_URL": model_url}
+        if simulated:
+            env["OPENAI_API_KEY"] = "simulated"
+        for role in WORKERS:
+            await opened.enter_async_context(worker(role, env, logs))
+        yield Stack(amqp_url, model_url, simulated, private, logs)
+
+
+@asynccontextmanager
+async def worker(role: str, env: dict[str, str], logs: Path) -> AsyncIterator[None]:
+    """Run one worker, ready to consume."""
+    told = {**env, "BACKTALK_LOG_FORMAT": "json", "BACKTALK_LOG_LEVEL": "info"}
+    command = [sys.executable, "-m", f"{role}_worker"]
+    async with running(command, env=told, log=logs / f"{role}.log", ready='"event": "ready"'):
+        yield
+
+
+@asynccontextmanager
+async def _simulated_model(logs: Path, latency: float) -> AsyncIterator[str]:
+    (port,) = free_ports(1)
+    command = [
+        *(sys.executable, "-m", "backtalk.local.simulated_model"),
+        *("--host", "127.0.0.1", "--port", str(port), "--latency", str(latency)),
+    ]
+    async with running(command, env=os.environ, log=logs / "model.log", ready="simulated model on"):
+        yield f"http://127.0.0.1:{port}/v1"

@@ -1,0 +1,135 @@
+"""Everything a worker sends: answers, delayed retries, hand-backs, dead letters. Each is confirmed or insisted on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import replace
+from typing import Final
+
+from backtalk.runtime.telemetry import log
+from backtalk.transport.envelope import (
+    ACCEPT_ENCODING,
+    ATTEMPT,
+    REASON,
+    REPLY_TO,
+    Envelope,
+    QueueFull,
+    Unconfirmed,
+    Unroutable,
+)
+from backtalk.transport.rabbitmq import Broker
+from backtalk.transport.topology import Names
+from backtalk.wire.codec import encode, pack
+from backtalk.wire.errors import Error, Refused, invalid
+from backtalk.wire.identity import answer_id
+from backtalk.wire.kinds import AnswerT, Kind, RequestT
+
+REFUSALS: Final = 3
+UNCONFIRMED_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 1.0
+_MAX_REASON: Final = 500
+# the broker answers directly: there is no queue, so a mandatory message comes back although it was delivered
+_DIRECT: Final = "amq.rabbitmq.reply-to"
+
+
+class Replies:
+    """The outgoing side of one kind of work."""
+
+    def __init__(self, broker: Broker, names: Names, kind: Kind[RequestT, AnswerT]) -> None:
+        self._broker = broker
+        self._names = names
+        self._role = kind.role
+        self._answer_type = kind.answer_type
+
+    def check(self, reply_to: str | None) -> None:
+        """Raise Refused for a reply address that is one of our own queues."""
+        if reply_to and self._names.refuses(reply_to):
+            raise invalid(
+                "reply_to",
+                f"{reply_to!r} is a queue of Backtalk's own; answers go to {self._names.replies('<name>')} "
+                "or to a queue of yours",
+            )
+
+    async def answer(self, answer: AnswerT, *, to: Envelope, id: str, key: str) -> None:
+        """Publish an answer until it is confirmed: to its address, else where unclaimed answers are kept."""
+        answer, body, encoding = _fitting(answer, compress=_accepts_gzip(to))
+        reply_to = to.reply_to if to.reply_to and not self._names.refuses(to.reply_to) else None
+        message = Envelope(
+            body,
+            message_id=answer_id(key, reply_to),
+            correlation_id=to.correlation_id or id,
+            type=self._answer_type,
+            content_type="application/json",
+            content_encoding=encoding,
+            timestamp=time.time(),
+            headers={ATTEMPT: to.attempt},
+        )
+        if reply_to and await self._delivered(message, reply_to):
+            return
+        address = {REPLY_TO: to.reply_to} if to.reply_to else {}
+        kept = replace(message, headers={**message.headers, **address})
+        await self._insist(kept, exchange=self._names.results, key=f"{self._role}.{answer.status}")
+
+    async def file(self, request: Envelope, error: Error) -> None:
+        """Put a request in the dead queue, for people, with the reason."""
+        reason = {REASON: error.code.value, f"{REASON}-text": error.message[:_MAX_REASON]}
+        filed = replace(request, headers={**request.headers, **reason})
+        await self._insist(filed, key=self._names.dead(self._role))
+
+    async def rung(self, request: Envelope, rung: str) -> None:
+        """Put a request on a rung; it comes back to the work queue after the rung's time."""
+        await self._insist(request, key=self._names.rung(self._role, rung))
+
+    async def hand_back(self, request: Envelope) -> None:
+        """Put a request back into its own queue, at no cost of its delivery limit."""
+        await self._insist(request, key=self._names.work(self._role))
+
+    async def _delivered(self, message: Envelope, reply_to: str) -> bool:
+        """Tell whether the address took the answer; a broker that is away is waited for."""
+        mandatory = not reply_to.startswith(_DIRECT)
+        refusals = 0
+        while refusals < REFUSALS:
+            try:
+                await self._broker.publish(
+                    message, key=reply_to, mandatory=mandatory, patience=UNCONFIRMED_SECONDS
+                )
+            except Unroutable:
+                break
+            except QueueFull:
+                refusals += 1
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except Unconfirmed:
+                if self._broker.connected:
+                    break
+            else:
+                return True
+        log.warning("address does not take the answer", reply_to=reply_to, refusals=refusals)
+        return False
+
+    async def _insist(self, message: Envelope, *, key: str, exchange: str = "") -> None:
+        while True:
+            try:
+                # the alternate exchange of the results keeps what nobody is bound for
+                await self._broker.publish(
+                    message, key=key, exchange=exchange, mandatory=not exchange, patience=math.inf
+                )
+            except QueueFull:
+                log.warning("queue is full", queue=key)
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
+
+
+def _accepts_gzip(request: Envelope) -> bool:
+    return request.content_encoding == "gzip" or request.headers.get(ACCEPT_ENCODING) == "gzip"
+
+
+def _fitting(answer: AnswerT, *, compress: bool) -> tuple[AnswerT, bytes, str | None]:
+    """Return the answer in bytes the broker takes: whole, else without its graph, else as a failure."""
+    try:
+        return answer, *pack(encode(answer), compress=compress)
+    except Refused as refused:
+        lighter = answer.lighter() or type(answer).failed(answer.id, refused.error, answer.metadata)
+        return _fitting(lighter, compress=compress)

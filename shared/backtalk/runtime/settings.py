@@ -1,0 +1,151 @@
+"""The settings every worker knows, from the environment (prefix `BACKTALK_`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from backtalk.runtime.openai_model import Endpoint
+from backtalk.transport.topology import CONSUMER_TIMEOUT_MS
+from backtalk.wire.jobs import DEFAULT_ENDPOINT
+
+# RabbitMQ before 3.12 does not know the queue's own consumer timeout and takes the node's 30 minutes
+OLDEST_CONSUMER_TIMEOUT: Final = 1800
+
+
+class EndpointSettings(BaseModel):
+    """One endpoint: where it is, which environment variable holds its key, how many calls at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str
+    api_key_env: str | None = None
+    concurrency: int | None = Field(default=None, ge=1)
+
+
+class Settings(BaseSettings):
+    """Everything a worker can be told; `describe()` prints it without secrets."""
+
+    model_config = SettingsConfigDict(env_prefix="BACKTALK_", frozen=True, extra="ignore")
+
+    amqp_url: SecretStr = Field(SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="the broker")
+    namespace: str = Field(
+        "backtalk", pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", description="prefix of all queues"
+    )
+    concurrency: int = Field(64, ge=1, description="messages worked on at once, and the prefetch")
+    model_concurrency: int = Field(256, ge=1, description="model calls at once, for each endpoint")
+    model_timeout_seconds: float = Field(300, gt=0, description="the longest a single model call may take")
+    job_budget_seconds: float = Field(900, gt=0, description="the longest a message may take, all included")
+    drain_seconds: float = Field(120, ge=0, description="time to finish work after SIGTERM")
+    max_attempts: int = Field(5, ge=1, description="tries of a message whose endpoint is down")
+    max_age_seconds: float = Field(86400, gt=0, description="an older message is not tried again")
+    connect_seconds: float = Field(60, ge=0, description="how long to wait for the broker at start")
+    backward_model: str | None = Field(None, description="model for gradients when the feedback names none")
+    endpoints: Annotated[dict[str, EndpointSettings], NoDecode] = Field(
+        default_factory=dict,
+        description='named endpoints, as JSON or a file of it: {"name": {"base_url", "api_key_env", "concurrency"}}',
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["json", "console"] = Field("json", description="form of the log lines")
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _read_endpoints(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        text = value if value.lstrip().startswith("{") else _read(value)
+        try:
+            return json.loads(text or "{}")
+        except ValueError as error:
+            raise ValueError(f"is neither JSON nor a file of JSON: {error}") from error
+
+    @model_validator(mode="after")
+    def _fits_the_broker(self) -> Self:
+        longest = self.job_budget_seconds + self.drain_seconds
+        if longest >= min(OLDEST_CONSUMER_TIMEOUT, CONSUMER_TIMEOUT_MS / 1000):
+            raise ValueError(
+                f"BACKTALK_JOB_BUDGET_SECONDS + BACKTALK_DRAIN_SECONDS is {longest:g} s; it must stay below the "
+                f"broker's consumer timeout of {OLDEST_CONSUMER_TIMEOUT} s, or the broker closes the channel"
+            )
+        return self
+
+    def named_endpoints(self) -> dict[str, Endpoint]:
+        """Return all endpoints with their keys; the default one follows OPENAI_BASE_URL and OPENAI_API_KEY."""
+        default = EndpointSettings(
+            base_url=os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",
+            api_key_env="OPENAI_API_KEY",
+        )
+        return {
+            name: Endpoint(
+                name=name,
+                base_url=endpoint.base_url,
+                api_key=os.environ.get(endpoint.api_key_env) if endpoint.api_key_env else None,
+                concurrency=endpoint.concurrency or self.model_concurrency,
+                timeout=self.model_timeout_seconds,
+            )
+            for name, endpoint in {DEFAULT_ENDPOINT: default, **self.endpoints}.items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings in force, fit to be printed: no password, no key."""
+        told = self.model_dump(mode="json", exclude={"amqp_url", "endpoints"})
+        endpoints = {
+            name: {"base_url": without_password(endpoint.base_url or ""), "key": bool(endpoint.api_key)}
+            for name, endpoint in self.named_endpoints().items()
+        }
+        return {
+            "amqp_url": without_password(self.amqp_url.get_secret_value()),
+            **told,
+            "endpoints": endpoints,
+        }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError as error:
+        raise ValueError(f"is neither JSON nor a readable file ({error.strerror})") from error
+
+
+def without_password(url: str) -> str:
+    """Return a URL whose user information and query, where secrets may be, are masked."""
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    user = (parts.username or "") if at else ""
+    return urlunsplit((parts.scheme, f"{user}:***@{host}" if at else host, parts.path, "", ""))
+
+
+def explain(error: ValidationError) -> str:
+    """Return what is wrong with the environment, a line for each variable, without the values."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = ".".join(str(step) for step in problem["loc"])
+        variable = f"BACKTALK_{name.upper()}: " if name else ""
+        lines.append(f"{variable}{problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def table() -> str:
+    """Return every setting with its default, for --help."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+        rows.append(
+            f"  BACKTALK_{name.upper():<22} {field.description} [{'' if shown in (None, {}) else shown}]"
+        )
+    return "\n".join(rows)

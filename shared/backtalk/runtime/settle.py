@@ -1,0 +1,80 @@
+"""What becomes of a delivery once its work has ended: a pure decision on frozen facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from backtalk.transport.topology import RUNGS, rung_for
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the work ended. `retry_after` is in seconds, None when nothing asks for a later try.
+
+    `paid`: at least one complete answer of an endpoint was received. `stopped`: the drain ended first.
+    `unreadable`: the message could not be decoded, or broke the handler; people should look at it.
+    """
+
+    paid: bool = False
+    retry_after: float | None = None
+    stopped: bool = False
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How often and how long a message has been tried; `age` in seconds since its sender stamped it."""
+
+    attempt: int
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long a message may be tried."""
+
+    attempts: int
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Publish the answer; `file` a copy of the request in the dead queue as well."""
+
+    file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """Try the message again later: it waits on the named rung."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """Give the message to another worker, now, as if it had never been here."""
+
+
+Action: TypeAlias = Reply | Rung | HandBack
+
+
+def decide(outcome: Outcome, standing: Standing, patience: Patience) -> Action:
+    """Return what to do with a delivery. Work already paid is never thrown away."""
+    if outcome.unreadable:
+        return Reply(file=True)
+    if outcome.paid:
+        return Reply()
+    if outcome.stopped:
+        return HandBack()
+    if outcome.retry_after is None:
+        return Reply()
+    if standing.attempt + 1 >= patience.attempts or standing.age >= patience.age:
+        return Reply()
+    return Rung(rung_for(max(outcome.retry_after, _usual_wait(standing.attempt))))
+
+
+def _usual_wait(attempt: int) -> float:
+    waits = list(RUNGS.values())
+    return waits[min(attempt, len(waits) - 1)]

@@ -1,0 +1,56 @@
+"""Answers for jobs that killed their worker or expired: the sender hears of it, people get the letter."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic
+
+from structlog.contextvars import bound_contextvars
+
+from backtalk.runtime.opened import identify
+from backtalk.runtime.replies import Replies
+from backtalk.runtime.telemetry import log
+from backtalk.transport.envelope import Delivery, Envelope, TransportError
+from backtalk.wire.errors import RETRYABLE, Code, Error
+from backtalk.wire.kinds import AnswerT, Kind, RequestT
+
+
+class Undertaker(Generic[RequestT, AnswerT]):
+    """Empties the crashed queue of one role. It parses no body: that body may be what killed the worker."""
+
+    def __init__(self, kind: Kind[RequestT, AnswerT], replies: Replies) -> None:
+        self._kind = kind
+        self._replies = replies
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def deliver(self, delivery: Delivery) -> None:
+        task = asyncio.get_running_loop().create_task(self._bury(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bury(self, delivery: Delivery) -> None:
+        opened = identify(delivery)
+        error = verdict(delivery.envelope)
+        with bound_contextvars(job=opened.id, queue=delivery.queue):
+            try:
+                answer = self._kind.answer.failed(opened.id, error)
+                await self._replies.answer(answer, to=delivery.envelope, id=opened.id, key=opened.key)
+                await self._replies.file(delivery.envelope.republished(opened.id), error)
+                await delivery.ack()
+            except TransportError:
+                # not acknowledged: the broker gives it to another worker
+                log.exception("burial failed")
+                return
+            log.warning("buried", code=error.code.value)
+
+
+def verdict(envelope: Envelope) -> Error:
+    """Return why the broker gave up on a message."""
+    deaths: Any = envelope.headers.get("x-death") or [{}]
+    # x-first-death-reason says expired for ever after the first rung
+    if deaths[0].get("reason") == "expired":
+        code, message = Code.DEADLINE_EXCEEDED, "the message expired in the queue; give it more time"
+    else:
+        code = Code.WORKER_CRASHED
+        message = "every worker that took this message died; a copy is in the dead queue"
+    return Error(code=code, message=message, retryable=code in RETRYABLE)

@@ -1,0 +1,212 @@
+"""The life of a message in either worker: join or decode, handle, answer until confirmed, then acknowledge.
+
+Work is a task of the worker's own, keyed by work key: a lost channel cancels nothing, and a redelivery of the same
+work joins it. Every delivery is answered to its own address and only then acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Generic, Protocol, TypeVar
+
+from structlog.contextvars import bound_contextvars
+
+from backtalk.runtime.model import Adapter, Limit, Model, View, limit_of
+from backtalk.runtime.opened import Opened, identify
+from backtalk.runtime.replies import Replies
+from backtalk.runtime.settle import Action, HandBack, Outcome, Patience, Reply, Rung, Standing, decide
+from backtalk.runtime.telemetry import log
+from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope, TransportError
+from backtalk.wire.answer import Answer
+from backtalk.wire.codec import decode
+from backtalk.wire.errors import BacktalkError, Code, Error, Refused
+from backtalk.wire.feedback import Feedback
+from backtalk.wire.jobs import CompletionJob
+from backtalk.wire.kinds import AnswerT, Kind, Request, RequestT, check_type
+
+LAST_WORDS_SECONDS: Final = 5.0
+
+
+Asked = TypeVar("Asked", bound=CompletionJob | Feedback)
+Answered_co = TypeVar("Answered_co", bound=Answer, covariant=True)
+
+
+class Handler(Protocol[Asked, Answered_co]):
+    """What a worker does with a request; it may only ask the model and return the answer."""
+
+    def __call__(self, request: Request[Asked], /, *, model: Model) -> Awaitable[Answered_co]: ...
+
+
+@dataclass(slots=True)
+class Work(Generic[AnswerT]):
+    """One piece of work in progress, how many deliveries wait for it, and who was answered already."""
+
+    task: asyncio.Task[tuple[AnswerT, Outcome]]
+    waiting: int = 0
+    answered: set[tuple[str | None, str | None]] = field(default_factory=set)
+    answering: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Worker(Generic[RequestT, AnswerT]):
+    """Turns deliveries of one kind into answers. `deliver` is the only way in, `drain` the only way out."""
+
+    def __init__(
+        self,
+        kind: Kind[RequestT, AnswerT],
+        handle: Handler[RequestT, AnswerT],
+        *,
+        adapter: Adapter,
+        replies: Replies,
+        budget: float,
+        patience: Patience,
+    ) -> None:
+        self._kind = kind
+        self._handle = handle
+        self._adapter = adapter
+        self._replies = replies
+        self._budget = budget
+        self._patience = patience
+        self._works: dict[str, Work[AnswerT]] = {}
+        self._views: set[View] = set()
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery in; everything after happens in a task of the worker's own."""
+        task = asyncio.get_running_loop().create_task(self._settle(delivery))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+
+    async def drain(self, seconds: float) -> None:
+        """Finish what is going on; what is not done in time is handed back, or answered as far as it is paid."""
+        if self._deliveries:
+            await asyncio.wait(self._deliveries, timeout=seconds)
+        for view in self._views:
+            view.stop()
+        if self._deliveries:
+            await asyncio.wait(self._deliveries, timeout=LAST_WORDS_SECONDS)
+
+    async def _settle(self, delivery: Delivery) -> None:
+        began = time.monotonic()
+        opened = identify(delivery)
+        with bound_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue):
+            try:
+                with self._joined(opened) as work:
+                    # the work may outlive this delivery's task, never the other way round
+                    answer, outcome = await asyncio.shield(work.task)
+                    action = decide(outcome, _standing(delivery.envelope), self._patience)
+                    await self._execute(action, opened, work, answer)
+                    acked = await delivery.ack()
+            except TransportError:
+                # not acknowledged: the broker gives it to somebody again, at the latest when this worker ends
+                log.exception("settling failed")
+                return
+            log.info(
+                _TOLD[type(action)],
+                status=answer.status,
+                code=answer.error and answer.error.code.value,
+                acked=acked,
+                seconds=round(time.monotonic() - began, 4),
+            )
+
+    @contextmanager
+    def _joined(self, opened: Opened) -> Iterator[Work[AnswerT]]:
+        work = self._works.get(opened.key)
+        if work is None:
+            task = asyncio.get_running_loop().create_task(self._work(opened))
+            work = self._works[opened.key] = Work(task)
+        work.waiting += 1
+        try:
+            yield work
+        finally:
+            work.waiting -= 1
+            if not work.waiting:
+                del self._works[opened.key]
+
+    async def _work(self, opened: Opened) -> tuple[AnswerT, Outcome]:
+        """Return the answer and how it came about; never raises."""
+        try:
+            request = self._decode(opened)
+        except Refused as refused:
+            return self._kind.answer.failed(opened.id, refused.error), Outcome(unreadable=True)
+        metadata = request.body.backtalk.metadata
+        view = View(self._adapter, _limit(request.body.backtalk.deadline, self._budget))
+        self._views.add(view)
+        try:
+            answer = await self._answer(request, view)
+        except BacktalkError as error:
+            return self._kind.answer.failed(opened.id, error.error, metadata), _outcome(view)
+        except Exception:  # noqa: BLE001  the one broad except, at the message boundary: its sender waits
+            log.exception("handler failed")
+            return self._kind.answer.failed(opened.id, _internal(), metadata), Outcome(unreadable=True)
+        finally:
+            self._views.discard(view)
+        return answer, _outcome(view)
+
+    async def _answer(self, request: Request[RequestT], view: View) -> AnswerT:
+        deadline = request.body.backtalk.deadline
+        if deadline is not None and deadline <= datetime.now(UTC):
+            raise Refused(
+                Code.DEADLINE_EXCEEDED,
+                "backtalk/deadline: had passed before the work began; give more time, or start more workers",
+            )
+        return await self._handle(request, model=view)
+
+    def _decode(self, opened: Opened) -> Request[RequestT]:
+        envelope = opened.delivery.envelope
+        check_type(envelope.type, self._kind)
+        self._replies.check(envelope.reply_to)
+        return Request(opened.id, opened.key, decode(opened.unpacked(), self._kind.request))
+
+    async def _execute(self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT) -> None:
+        envelope = opened.delivery.envelope
+        match action:
+            case Reply(file=file):
+                await self._answer_once(opened, work, answer)
+                if file and answer.error is not None:
+                    await self._replies.file(envelope.republished(opened.id), answer.error)
+            case Rung(name=name):
+                again = {ATTEMPT: envelope.attempt + 1}
+                await self._replies.rung(envelope.republished(opened.id, **again), name)
+            case HandBack():
+                await self._replies.hand_back(envelope.republished(opened.id))
+
+    async def _answer_once(self, opened: Opened, work: Work[AnswerT], answer: AnswerT) -> None:
+        """Answer an address once, and one after the other: answers of one work may bear the same id."""
+        envelope = opened.delivery.envelope
+        address = (envelope.reply_to, envelope.correlation_id)
+        async with work.answering:
+            if address not in work.answered:
+                await self._replies.answer(answer, to=envelope, id=opened.id, key=opened.key)
+                work.answered.add(address)
+
+
+_TOLD: Final = {Reply: "answered", Rung: "put off", HandBack: "handed back"}
+
+
+def _standing(envelope: Envelope) -> Standing:
+    age = time.time() - envelope.timestamp if envelope.timestamp else 0.0
+    return Standing(envelope.attempt, age)
+
+
+def _limit(deadline: datetime | None, budget: float) -> Limit:
+    left = (deadline - datetime.now(UTC)).total_seconds() if deadline else None
+    return limit_of(asyncio.get_running_loop().time(), budget, left)
+
+
+def _outcome(view: View) -> Outcome:
+    unavailable = view.unavailable
+    return Outcome(
+        paid=view.paid > 0,
+        retry_after=unavailable.retry_after if unavailable else None,
+        stopped=view.stopped,
+    )
+
+
+def _internal() -> Error:
+    message = "the worker failed on this message; a copy is in the dead queue, and the log has the cause"
+    return Error(code=Code.INTERNAL, message=message, retryable=True)

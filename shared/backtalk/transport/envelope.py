@@ -1,0 +1,83 @@
+"""A message as the broker carries it: properties and bytes. What a body means is nobody's business here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+ATTEMPT: Final = "x-backtalk-attempt"
+ACCEPT_ENCODING: Final = "x-backtalk-accept-encoding"
+REPLY_TO: Final = "x-reply-to"
+REASON: Final = "x-backtalk-reason"
+_KEPT_HEADERS: Final = ("traceparent", "tracestate", "x-backtalk-")
+
+
+class TransportError(Exception):
+    """The root of everything that can go wrong between us and the broker."""
+
+
+class Unroutable(TransportError):
+    """Raised when no queue takes a message: the receiver is gone, or nothing was ever declared."""
+
+
+class QueueFull(TransportError):
+    """Raised when the broker refuses a message: the queue is at its limit. Try again later."""
+
+
+class Unconfirmed(TransportError):
+    """Raised when the broker did not confirm in time; the message may still have been stored."""
+
+
+class BrokerUnreachable(TransportError):
+    """Raised when no connection came about in the time given."""
+
+
+class TopologyMismatch(TransportError):
+    """Raised when a queue or exchange exists with other arguments; the message names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One message; `timestamp` is in seconds since the epoch."""
+
+    body: bytes
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    type: str | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    timestamp: float | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> int:
+        """How many times this message was put on a rung before; what is no number counts as never."""
+        value = self.headers.get(ATTEMPT, 0)
+        return value if isinstance(value, int) and value >= 0 else 0
+
+    def republished(self, message_id: str, **headers: Any) -> Envelope:
+        """Return the message as Backtalk sends it on: nothing of the broker's or the sender's that could harm.
+
+        A sender's user_id closes the channel, a copied CC duplicates the message, x-death grows for ever.
+        """
+        kept = {name: value for name, value in self.headers.items() if name.startswith(_KEPT_HEADERS)}
+        return replace(
+            self,
+            message_id=message_id,
+            content_type=None,
+            timestamp=self.timestamp or time.time(),
+            headers={**kept, **headers},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message from a queue; `ack` tells whether the acknowledgement could be written."""
+
+    envelope: Envelope
+    queue: str
+    redelivered: bool
+    ack: Callable[[], Awaitable[bool]]

@@ -1,0 +1,80 @@
+"""The one base of everything on the wire, and the values a Variable may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    Tag,
+)
+from pydantic_core import PydanticCustomError
+
+SCHEMA_VERSION: Final = 1
+
+
+class Frozen(BaseModel):
+    """Requests and graphs: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lenient(BaseModel):
+    """Parts of answers: frozen, and readers ignore fields of later versions."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def absent(value: Any) -> bool:
+    """Leave an optional field out of the JSON when there is nothing in it."""
+    return value is None
+
+
+Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
+Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+_KINDS: Final = {str: "str", bool: "bool", int: "int", float: "float", tuple: "list", list: "list"}
+
+
+def _kind(value: Any) -> str | None:
+    return _KINDS.get(type(value))
+
+
+_Str = Annotated[StrictStr, Tag("str")]
+_Bool = Annotated[StrictBool, Tag("bool")]
+_Int = Annotated[StrictInt, Tag("int")]
+_Float = Annotated[Number, Tag("float")]
+_MISFIT: Final = {
+    "custom_error_type": "scalar",
+    "custom_error_message": "expected text, a number, a boolean, or a list of them",
+}
+
+Scalar: TypeAlias = Annotated[_Str | _Bool | _Int | _Float, Discriminator(_kind, **_MISFIT)]
+Batch: TypeAlias = Annotated[tuple[Scalar | None, ...], Field(min_length=1)]
+Data: TypeAlias = Annotated[
+    _Str | _Bool | _Int | _Float | Annotated[Batch, Tag("list")], Discriminator(_kind, **_MISFIT)
+]
+Texts: TypeAlias = Annotated[
+    _Str | Annotated[tuple[StrictStr, ...], Field(min_length=1), Tag("list")],
+    Discriminator(_kind, custom_error_type="texts", custom_error_message="expected text, or a list of texts"),
+]
+
+
+def _supported(version: int) -> int:
+    if version != SCHEMA_VERSION:
+        raise PydanticCustomError(
+            "unsupported_schema_version",
+            "schema version {found} is not supported; this worker reads version {supported}",
+            {"found": version, "supported": SCHEMA_VERSION},
+        )
+    return version
+
+
+SchemaVersion: TypeAlias = Annotated[StrictInt, AfterValidator(_supported)]

@@ -1,0 +1,88 @@
+"""What the backward worker is asked and what it answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, JsonValue, StrictBool, StrictStr, field_validator
+
+from backtalk.wire.answer import Answer
+from backtalk.wire.base import Frozen, Identifier, Lenient, Number, Texts, absent
+from backtalk.wire.errors import Error
+from backtalk.wire.graph import Graph
+from backtalk.wire.jobs import Options
+
+# what the backward worker itself decides of every call it makes
+RESERVED_ARGUMENTS = frozenset({"messages", "model", "n", "stream", "stream_options", "tools", "tool_choice"})
+
+
+class FeedbackItem(Frozen):
+    """A criticism of one variable; `text` is a list, one per sample, for a batch that wants it."""
+
+    variable: Identifier
+    text: Texts | None
+    id: Identifier | None = Field(default=None, exclude_if=absent)
+    score: Number | None = Field(default=None, exclude_if=absent)
+    source: str | None = Field(default=None, exclude_if=absent)
+
+
+def _as_list(graphs: Any) -> Any:
+    return graphs if isinstance(graphs, list | tuple) else (graphs,)
+
+
+class Feedback(Frozen):
+    """A graph, or fragments of one, with criticism of some of its variables."""
+
+    graph: Annotated[
+        tuple[Graph, ...], BeforeValidator(_as_list, json_schema_input_type=Graph | list[Graph])
+    ] = Field(min_length=1)
+    feedback: tuple[FeedbackItem, ...] = Field(min_length=1)
+    wrt: tuple[Identifier, ...] | None = None
+    model: StrictStr | None = Field(default=None, min_length=1, exclude_if=absent)
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    backtalk: Options = Options()
+
+    @field_validator("arguments")
+    @classmethod
+    def _free(cls, arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := sorted(RESERVED_ARGUMENTS & arguments.keys()):
+            raise ValueError(
+                f"{', '.join(taken)} cannot be set here: the backward worker decides it; leave it out"
+            )
+        return arguments
+
+
+How: TypeAlias = Literal["model", "copied", "empty", "merged"]
+
+
+class Entry(Lenient):
+    """One gradient: what one operation (null: the feedback itself) says about one variable it read."""
+
+    text: str
+    role: str
+    operation: str | None
+    input: str | None
+    sample: int | None
+    feedback: tuple[str, ...]
+    how: How
+    incomplete: StrictBool = Field(default=False, exclude_if=lambda incomplete: not incomplete)
+
+
+class Failure(Lenient):
+    """A gradient that could not be computed, and why; a failure is never text."""
+
+    variable: str
+    operation: str
+    sample: int | None
+    error: Error
+
+
+class Gradients(Answer):
+    """The answer to feedback: for every wanted variable the ordered list of its gradients."""
+
+    gradients: dict[str, tuple[Entry, ...]] = Field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+    def texts(self, variable: str) -> tuple[str, ...]:
+        """Return the texts of all gradients of one variable, in order, the empty ones left out."""
+        return tuple(entry.text for entry in self.gradients[variable] if entry.text)

@@ -1,0 +1,151 @@
+"""The tape: variables, and the operations that read and wrote them, in the order they ran."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
+
+from backtalk.wire.base import SCHEMA_VERSION, Data, Frozen, Identifier, SchemaVersion, absent
+from backtalk.wire.scan import Index, scan
+
+Role: TypeAlias = Literal["developer", "system", "user", "assistant", "tool", "function"]
+
+
+class Variable(Frozen):
+    """A value with a purpose. An id names one value for ever: changed data means a new id.
+
+    `data` is a scalar (text, number, boolean) or a batch: a list of scalars in which null marks a failed item.
+    """
+
+    id: Identifier
+    data: Data
+    role: str
+    requires_grad: StrictBool = False
+    name: str | None = Field(default=None, exclude_if=absent)
+    producer: Identifier | None = Field(default=None, exclude_if=absent)
+
+    def value(self, sample: int | None) -> Any:
+        """Return the scalar that item `sample` of a batch sees; a scalar serves every item."""
+        if not isinstance(self.data, tuple):
+            return self.data
+        if sample is None:
+            raise ValueError(f"variable {self.id!r} is a batch: name a sample")
+        return self.data[sample]
+
+
+class Position(NamedTuple):
+    """Where an operation reads a variable: a JSON-pointer path, and the sample where a list of ids is read."""
+
+    path: str
+    sample: int | None
+    variable: str
+
+
+class PartRef(Frozen):
+    """Stands in recorded content for a part that is no text; the part itself lies once in `Graph.parts`."""
+
+    part: str
+
+
+class RecordedMessage(BaseModel):
+    """A message whose texts are variable ids; fields of OpenAI that Backtalk does not know are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    role: Role
+    content: tuple[Identifier | PartRef, ...] | None = None
+
+
+class ChatCompletion(Frozen):
+    """One call of a chat model per sample; one output variable per choice."""
+
+    id: Identifier
+    op: Literal["chat_completion"] = "chat_completion"
+    endpoint: str
+    model: str
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    messages: tuple[RecordedMessage, ...]
+    inputs: dict[str, Identifier | tuple[Identifier, ...]] = Field(default_factory=dict)
+    tools: tuple[dict[str, JsonValue], ...] | None = Field(default=None, exclude_if=absent)
+    tool_choice: JsonValue = Field(default=None, exclude_if=absent)
+    outputs: tuple[Identifier, ...]
+
+    def positions(self) -> tuple[Position, ...]:
+        """Return every read, in the order messages, inputs."""
+        found = [
+            Position(f"messages/{m}/content/{c}", None, item)
+            for m, message in enumerate(self.messages)
+            for c, item in enumerate(message.content or ())
+            if isinstance(item, str)
+        ]
+        for name, ids in self.inputs.items():
+            path = f"inputs/{escape(name)}"
+            if isinstance(ids, str):
+                found.append(Position(path, None, ids))
+            else:
+                found += [Position(path, sample, one) for sample, one in enumerate(ids)]
+        return tuple(found)
+
+    def part_refs(self) -> tuple[str, ...]:
+        return tuple(
+            item.part
+            for message in self.messages
+            for item in message.content or ()
+            if isinstance(item, PartRef)
+        )
+
+
+def escape(name: str) -> str:
+    """Escape one step of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+# A union on `op` as soon as there is a second member: Annotated[A | B, Field(discriminator="op")]
+Operation: TypeAlias = ChatCompletion
+
+
+class Graph(Frozen):
+    """Variables and operations in the order they ran; an operation reads only what stands before it.
+
+    A graph may hold a variable whose `producer` it does not hold: a fragment of a larger one.
+    Raises ValidationError where the tape contradicts itself.
+    """
+
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    variables: tuple[Variable, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    parts: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, exclude_if=lambda parts: not parts)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Graph:
+        _ = self.index
+        return self
+
+    @cached_property
+    def index(self) -> Index:
+        """What the one scan of the tape found: lookups by id, writers, positions, batches."""
+        return scan(self)
+
+    def leaves(self) -> tuple[Variable, ...]:
+        """Return the variables that no operation wrote."""
+        return tuple(variable for variable in self.variables if variable.producer is None)
+
+    def parameters(self) -> tuple[Variable, ...]:
+        """Return the leaves that want a gradient."""
+        return tuple(variable for variable in self.leaves() if variable.requires_grad)
+
+    def requires_grad(self, variable: str) -> bool:
+        """Tell whether a variable transmits a gradient: derived where it was written, stated on leaves."""
+        return self.index.requires_grad[variable]
+
+    @staticmethod
+    def join(*fragments: Graph) -> Graph:
+        """Compose fragments into one graph; equal entries merge.
+
+        Raises Refused with code `graph_conflict` where two fragments contradict each other.
+        """
+        from backtalk.wire.join import join  # noqa: PLC0415  it builds graphs itself
+
+        return join(fragments)

@@ -1,0 +1,37 @@
+"""Ids that derive from what they name, so that a repeated delivery makes the same ones again."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+_ANSWERS = uuid.UUID("5b1ad0c5-5a3a-5c0e-9d5c-0f5d2d6c8f7a")
+
+
+def request_id(message_id: str | None, body: bytes, reply_to: str | None, correlation_id: str | None) -> str:
+    """Return the id of a request: its message id, else the hash of all that tells it from others."""
+    return message_id or _digest(body, (reply_to or "").encode(), (correlation_id or "").encode())[:32]
+
+
+def work_key(id: str, body: bytes) -> str:
+    """Return what makes two deliveries the same work: id and uncompressed body."""
+    return _digest(id.encode(), body)
+
+
+def derive(key: str, path: str) -> str:
+    """Return the id of something that a piece of work makes, e.g. `outputs/0`."""
+    return _digest(key.encode(), path.encode())[:32]
+
+
+def answer_id(key: str, reply_to: str | None) -> str:
+    """Return the message id of an answer: the same for every repeat of it."""
+    return str(uuid.uuid5(_ANSWERS, f"{key}\n{reply_to or ''}"))
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        # the length keeps ("a", "bc") apart from ("ab", "c")
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""The one linear scan that proves a tape consistent and remembers what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from backtalk.wire.graph import Graph, Operation, Position, Variable
+
+_Named = TypeVar("_Named", "Variable", "Operation")
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Lookups over a consistent graph; tuples are aligned with `Graph.operations`."""
+
+    variables: dict[str, Variable]
+    operations: dict[str, int]
+    writers: dict[str, int]
+    positions: tuple[tuple[Position, ...], ...]
+    batches: tuple[int | None, ...]
+    requires_grad: dict[str, bool]
+
+
+def scan(graph: Graph) -> Index:
+    """Return the index of a graph, or raise ValueError with the path of the first contradiction."""
+    variables = _unique(graph.variables, "variables")
+    operations = {id: at for at, id in enumerate(_unique(graph.operations, "operations"))}
+    requires_grad = {variable.id: variable.requires_grad for variable in graph.variables}
+    writers: dict[str, int] = {}
+    all_positions = []
+    batches = []
+    for at, operation in enumerate(graph.operations):
+        positions = operation.positions()
+        for position in positions:
+            _check_read(at, position, variables, operations)
+        _check_parts(at, operation, graph)
+        batch = batch_size(at, positions, variables)
+        wants = any(requires_grad[position.variable] for position in positions)
+        for output in operation.outputs:
+            _check_write(at, operation, output, batch, variables, writers)
+            writers[output] = at
+            requires_grad[output] = wants
+        all_positions.append(positions)
+        batches.append(batch)
+    _check_producers(graph.variables, operations, writers)
+    return Index(variables, operations, writers, tuple(all_positions), tuple(batches), requires_grad)
+
+
+def _unique(items: Iterable[_Named], kind: str) -> dict[str, _Named]:
+    found: dict[str, _Named] = {}
+    for at, item in enumerate(items):
+        if item.id in found:
+            raise ValueError(f"{kind}/{at}/id: {item.id!r} stands twice; an id names one value for ever")
+        found[item.id] = item
+    return found
+
+
+def _check_read(
+    at: int, position: Position, variables: dict[str, Variable], operations: dict[str, int]
+) -> None:
+    variable = variables.get(position.variable)
+    if variable is None:
+        raise ValueError(
+            f"operations/{at}/{position.path}: reads {position.variable!r}, which is not among the variables"
+        )
+    if variable.producer is not None and operations.get(variable.producer, -1) >= at:
+        raise ValueError(
+            f"operations/{at}/{position.path}: reads {variable.id!r}, which operation {variable.producer!r} "
+            "writes only later; an operation reads only what stands before it (a cycle, or a wrong order)"
+        )
+
+
+def _check_parts(at: int, operation: Operation, graph: Graph) -> None:
+    for part in operation.part_refs():
+        if part not in graph.parts:
+            raise ValueError(f"operations/{at}/messages: part {part!r} is not in the graph's parts; add it")
+
+
+def batch_size(at: int, positions: Iterable[Position], variables: dict[str, Variable]) -> int | None:
+    """Return how many samples an operation has, None for a scalar one."""
+    lengths: dict[str, int] = {}
+    for path, sample, id in positions:
+        data = variables[id].data
+        if sample is None:
+            if isinstance(data, tuple):
+                lengths[path] = len(data)
+        elif isinstance(data, tuple):
+            raise ValueError(f"operations/{at}/{path}: a list of ids may not name a batch; {id!r} is one")
+        else:
+            lengths[path] = sample + 1
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
+        raise ValueError(f"operations/{at}: batch lengths differ ({told}); all lists of a batch agree")
+    return next(iter(lengths.values()), None)
+
+
+def _check_write(
+    at: int,
+    operation: Operation,
+    output: str,
+    batch: int | None,
+    variables: dict[str, Variable],
+    writers: dict[str, int],
+) -> None:
+    path = f"operations/{at}/outputs"
+    variable = variables.get(output)
+    if variable is None:
+        raise ValueError(f"{path}: {output!r} is not among the variables")
+    if output in writers:
+        raise ValueError(f"{path}: {output!r} is already written by operation {writers[output]}")
+    if variable.producer != operation.id:
+        raise ValueError(f"{path}: {output!r} names the producer {variable.producer!r}, not {operation.id!r}")
+    length = len(variable.data) if isinstance(variable.data, tuple) else None
+    if length != batch:
+        raise ValueError(
+            f"{path}: {output!r} has {length or 'no'} items, the operation's batch {batch or 'none'}"
+        )
+
+
+def _check_producers(
+    variables: Iterable[Variable], operations: dict[str, int], writers: dict[str, int]
+) -> None:
+    for at, variable in enumerate(variables):
+        if variable.producer in operations and variable.id not in writers:
+            raise ValueError(
+                f"variables/{at}/producer: operation {variable.producer!r} does not write {variable.id!r}; "
+                "add it to the operation's outputs or leave the producer out"
+            )
