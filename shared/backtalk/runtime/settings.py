@@ -40,7 +40,9 @@ class EndpointSettings(BaseModel):
 class Settings(BaseSettings):
     """Everything a worker can be told; `describe()` prints it without secrets."""
 
-    model_config = SettingsConfigDict(env_prefix="BACKTALK_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="BACKTALK_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     amqp_url: SecretStr = Field(SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="the broker")
     namespace: str = Field(
@@ -69,7 +71,7 @@ class Settings(BaseSettings):
             return value
         text = value if value.lstrip().startswith("{") else _read(value)
         try:
-            return json.loads(text or "{}")
+            return json.loads(text)
         except ValueError as error:
             raise ValueError(f"is neither JSON nor a file of JSON: {error}") from error
 

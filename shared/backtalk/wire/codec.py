@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from backtalk.wire.errors import Code, Refused, invalid
 
@@ -22,8 +22,8 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _LARGE: Final = 256 * 1024
 _MAX_PROBLEMS: Final = 5
 
-# the only way to infinity in valid JSON: an exponent of three digits, or a number hundreds of digits long
-_HUGE_NUMBER: Final = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{200}")
+# the only ways to infinity in valid JSON: an exponent of three digits, or a number hundreds of digits long
+_HUGE_NUMBER: Final = re.compile(rb"[:,\[]\s*-?[0-9](?:[0-9]{200}|[0-9.]*[eE]\+?[0-9]{3})")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -112,7 +112,7 @@ def validate(value: Any, model: type[ModelT]) -> ModelT:
 
 
 def encode(model: BaseModel) -> bytes:
-    return model.model_dump_json().encode()
+    return to_json(model)
 
 
 def refusal(error: ValidationError) -> Refused:
