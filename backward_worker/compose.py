@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -99,16 +99,29 @@ def case(step: Step[TextGradient], sample: int | None) -> Case:
     )
 
 
-def compose(shown: Case, target: Target) -> list[dict[str, Any]]:
-    """Return the messages that ask about one input; they differ between inputs only at the end."""
-    marked = _fence(_boundary(shown))
-    text = next(text for text in shown.texts if text.path == target.position.path)
-    call = _template("call").render(case=shown, fence=marked, quote=_quote)
-    task = _template("variable").render(target=text, fence=marked, quote=_quote)
-    return [
-        {"role": "system", "content": _template("instructions").render()},
-        {"role": "user", "content": call + task},
-    ]
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The questions about the inputs of one sample; their prompts differ only at the end."""
+
+    call: str
+    fence: Callable[[str, str], str]
+    texts: Mapping[str, Text]
+
+    def about(self, target: Target) -> list[dict[str, Any]]:
+        """Return the messages that ask about one input."""
+        text = self.texts[target.position.path]
+        task = _template("variable").render(target=text, fence=self.fence, quote=_quote)
+        return [
+            {"role": "system", "content": _instructions()},
+            {"role": "user", "content": self.call + task},
+        ]
+
+
+def questions(shown: Case) -> Questions:
+    """Write down what all questions about one sample have in common."""
+    fence = _fence(_boundary(shown))
+    call = _template("call").render(case=shown, fence=fence, quote=_quote)
+    return Questions(call, fence, {text.path: text for text in shown.texts})
 
 
 def _messages(conversation: Conversation, sample: int | None) -> tuple[Shown, ...]:
@@ -177,6 +190,11 @@ def _fence(boundary: str) -> Callable[[str, str], str]:
         return f'<fence-{boundary} kind="{kind}">\n{text}\n</fence-{boundary}>'
 
     return fence
+
+
+@cache
+def _instructions() -> str:
+    return _template("instructions").render()
 
 
 @cache

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 from backtalk.wire.errors import Error
 from backward_worker.ask import Asker
-from backward_worker.backward import Rules, Step, Target
-from backward_worker.compose import Case, case, compose
+from backward_worker.backward import Rules, Step
+from backward_worker.compose import case, questions
 from backward_worker.gradient import EMPTY, TextGradient
 
 
@@ -25,17 +25,13 @@ class AskingRule(Protocol):
 async def chat_completion(step: Step[TextGradient], *, asker: Asker) -> Sequence[TextGradient | Error]:
     """One question for each wanted input and sample; where nothing was criticised there is nothing to ask."""
     spoken = {sample for sample, said in step.received.items() if any(pair[1].gradient.text for pair in said)}
-    cases = {sample: case(step, sample) for sample in spoken}
+    prepared = {sample: questions(case(step, sample)) for sample in spoken}
     asked = [target for target in step.targets if target.sample in spoken]
-    questions = [_ask(step, cases[target.sample], target, asker) for target in asked]
-    # a single question needs no task of its own
-    replies = [await questions[0]] if len(questions) == 1 else await asyncio.gather(*questions)
+    calls = [asker.ask(step.operation, prepared[target.sample].about(target)) for target in asked]
+    # a single call needs no task of its own
+    replies = [await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls)
     answered = dict(zip(asked, replies, strict=True))
     return [answered.get(target, EMPTY) for target in step.targets]
-
-
-async def _ask(step: Step[TextGradient], shown: Case, target: Target, asker: Asker) -> TextGradient | Error:
-    return await asker.ask(step.operation, compose(shown, target))
 
 
 TABLE: Final[Mapping[str, AskingRule]] = {"chat_completion": chat_completion}

@@ -75,8 +75,10 @@ class _Desk:
         path = f"inputs/{escape(name)}"
         if not isinstance(value, tuple):
             return self._variable(value, path, name)
-        if all(isinstance(item, str) for item in value):
-            return self._variable(InlineVariable(data=value), path, name, stated=False)
+        texts = tuple(item for item in value if isinstance(item, str))
+        if len(texts) == len(value):
+            self._batch_of(texts, path)
+            return self._text(texts, path, name)
         self._lengths[path] = len(value)
         return tuple(self._scalar(item, f"{path}/{at}", name) for at, item in enumerate(value))
 
@@ -106,11 +108,18 @@ class _Desk:
             raise invalid(path, "is a batch inside a list; use one list, or scalar Variables in it")
         return self._variable(item, path, role)
 
-    def _variable(self, value: str | InlineVariable, path: str, role: str, *, stated: bool = True) -> str:
-        """File one value and return its id."""
-        inline = InlineVariable(data=value) if isinstance(value, str) else value
-        if stated and not isinstance(value, str):
-            self.holds_variables = True
+    def _variable(self, value: str | InlineVariable, path: str, role: str) -> str:
+        return self._text(value, path, role) if isinstance(value, str) else self._stated(value, path, role)
+
+    def _text(self, data: str | tuple[str, ...], path: str, role: str) -> str:
+        """File a text, or a batch of texts, that the job does not name."""
+        id = derive(self.key, path)
+        self.variables[id] = Variable(id=id, data=data, role=role)
+        return id
+
+    def _stated(self, inline: InlineVariable, path: str, role: str) -> str:
+        """File a Variable as the job states it; what it leaves out is filled in."""
+        self.holds_variables = True
         if isinstance(inline.data, tuple):
             self._batch_of(inline.data, path)
         variable = Variable(
@@ -122,9 +131,7 @@ class _Desk:
             producer=inline.producer,
         )
         known = self.variables.setdefault(variable.id, variable)
-        if known is not variable and not same_json(
-            known.model_dump(mode="json"), variable.model_dump(mode="json")
-        ):
+        if known is not variable and not _same(known, variable):
             raise Refused(
                 Code.GRAPH_CONFLICT,
                 f"{path}: variable {variable.id!r} stands in the job with different content; "
@@ -140,6 +147,10 @@ class _Desk:
                 path, f"{len(data)} items are more than {MAX_BATCH}; split the batch into several jobs"
             )
         self._lengths[path] = len(data)
+
+
+def _same(left: Variable, right: Variable) -> bool:
+    return same_json(left.model_dump(mode="json"), right.model_dump(mode="json"))
 
 
 def canonical(value: Any) -> str:

@@ -17,6 +17,9 @@ from backtalk.wire.graph import Graph
 hypothesis_settings.register_profile("backtalk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("backtalk")
 
+# the broker, the workers and the endpoint, for integration and end-to-end tests
+pytest_plugins = ["fixtures.live"]
+
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 

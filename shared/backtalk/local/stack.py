@@ -58,7 +58,7 @@ async def worker(role: str, env: dict[str, str], logs: Path) -> AsyncIterator[No
     """Run one worker, ready to consume."""
     told = {**env, "BACKTALK_LOG_FORMAT": "json", "BACKTALK_LOG_LEVEL": "info"}
     command = [sys.executable, "-m", f"{role}_worker"]
-    async with running(command, env=told, log=logs / f"{role}.log", ready='"event": "ready"'):
+    async with running(command, env=told, log=logs / f"{role}.log", ready='"event":"ready"'):
         yield
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable
 
 
 class FairGate:
@@ -18,15 +17,8 @@ class FairGate:
         self._free = limit
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
-    @asynccontextmanager
-    async def place(self, owner: Hashable) -> AsyncIterator[None]:
-        await self._enter(owner)
-        try:
-            yield
-        finally:
-            self._leave()
-
-    async def _enter(self, owner: Hashable) -> None:
+    async def enter(self, owner: Hashable) -> None:
+        """Wait for a place; whoever got one must `leave`."""
         if self._free:
             self._free -= 1
             return
@@ -37,12 +29,12 @@ class FairGate:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._leave()
+                self.leave()
             else:
                 self._forget(owner, turn)
             raise
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         if not self._waiting:
             self._free += 1
             return

@@ -45,29 +45,30 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """When a message's calls end (event-loop seconds), and the error that says so."""
+    """When a message's calls end, in event-loop seconds: at its sender's deadline, or with the worker's budget."""
 
     at: float
-    error: BacktalkError
+    budget: float
+    by_deadline: bool
+
+    def passed(self) -> BacktalkError:
+        """Return the error that says which of the two it was."""
+        if self.by_deadline:
+            return Refused(
+                Code.DEADLINE_EXCEEDED, "backtalk/deadline: passed before the work was done; give more time"
+            )
+        return Unavailable(
+            Code.UPSTREAM_TIMEOUT,
+            f"the endpoint did not answer within the worker's budget of {self.budget:g} s; "
+            "raise BACKTALK_JOB_BUDGET_SECONDS or send less at once",
+        )
 
 
 def limit_of(now: float, budget: float, until_deadline: float | None) -> Limit:
     """Return what ends a message first: its sender's deadline or the worker's budget, both in seconds."""
     if until_deadline is not None and until_deadline < budget:
-        return Limit(
-            now + until_deadline,
-            Refused(
-                Code.DEADLINE_EXCEEDED, "backtalk/deadline: passed before the work was done; give more time"
-            ),
-        )
-    return Limit(
-        now + budget,
-        Unavailable(
-            Code.UPSTREAM_TIMEOUT,
-            f"the endpoint did not answer within the worker's budget of {budget:g} s; "
-            "raise BACKTALK_JOB_BUDGET_SECONDS or send less at once",
-        ),
-    )
+        return Limit(now + until_deadline, budget, by_deadline=True)
+    return Limit(now + budget, budget, by_deadline=False)
 
 
 class View:
@@ -114,7 +115,7 @@ class View:
             self._calls.discard(call)
 
     def _ended(self) -> BacktalkError:
-        return _stopped() if self.stopped else self._limit.error
+        return _stopped() if self.stopped else self._limit.passed()
 
 
 def _stopped() -> Stopped:
@@ -126,7 +127,7 @@ def total(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     summed: dict[str, Any] = {}
     for usage in usages:
         for key, value in usage.items():
-            if isinstance(value, Mapping):
+            if isinstance(value, dict):
                 summed[key] = total((summed.get(key, {}), value))
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 summed[key] = summed.get(key, 0) + value

@@ -10,11 +10,12 @@ import random
 from collections.abc import Hashable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 import httpx2
 import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai import AsyncOpenAI, DefaultAioHttpClient, Omit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json, to_json
 
@@ -72,8 +73,7 @@ class OpenAIModel:
         content = to_json(body)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self._gates[endpoint].place(owner):
-                    return await self._once(endpoint, content)
+                return await self._once(endpoint, content, owner)
             except _BadBody as error:
                 if attempt > 1:
                     raise error.rejected() from error
@@ -85,21 +85,41 @@ class OpenAIModel:
                 await asyncio.sleep(error.retry_after or _pause(attempt))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _once(self, endpoint: str, content: bytes) -> Completion:
+    async def _once(self, endpoint: str, content: bytes, owner: Hashable) -> Completion:
+        gate = self._gates[endpoint]
+        await gate.enter(owner)
         try:
-            response = await self._clients[endpoint].post(
-                "/chat/completions", content=content, cast_to=httpx2.Response
+            client = self._clients[endpoint]
+            # the whole address: the SDK takes longer to join it than we take to name it
+            url = f"{client.base_url}chat/completions"
+            response = await client.post(
+                url, content=content, cast_to=httpx2.Response, options={"headers": _UNSENT}
             )
         except openai.OpenAIError as error:
             raise classify(error, endpoint) from error
+        finally:
+            gate.leave()
         return Completion(_checked(response, endpoint))
+
+
+class _Client(AsyncOpenAI):
+    """The SDK's client, without the eight headers that describe our platform to the endpoint on every call."""
+
+    @cached_property
+    def default_headers(self) -> dict[str, str | Omit]:
+        headers = super().default_headers
+        return {name: value for name, value in headers.items() if not name.startswith("X-Stainless")}
+
+
+# the two that the SDK adds later on
+_UNSENT: Final = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
 
 
 def _client(endpoint: Endpoint) -> AsyncOpenAI:
     limits = httpx2.Limits(
         max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency
     )
-    return AsyncOpenAI(
+    return _Client(
         base_url=endpoint.base_url,
         # servers without keys still need the header
         api_key=endpoint.api_key or "none",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import structlog
+from pydantic_core import to_json
 from structlog.typing import FilteringBoundLogger, Processor
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -16,21 +18,33 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 def configure(level: Literal["debug", "info", "warning", "error"], form: Literal["json", "console"]) -> None:
     """Send our own lines to standard error as JSON or for people, and the libraries' warnings with them."""
-    renderer: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-        if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    )
+    render, factory = _as_json() if form == "json" else _for_people()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            *renderer,
+            *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=factory,
         cache_logger_on_first_use=True,
     )
     # aio-pika logs bodies at DEBUG
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+
+def _as_json() -> tuple[list[Processor], Callable[..., Any]]:
+    def serialize(event: Any, **_: Any) -> bytes:
+        return to_json(event, fallback=repr)
+
+    render: list[Processor] = [
+        structlog.processors.dict_tracebacks,
+        structlog.processors.JSONRenderer(serialize),
+    ]
+    return render, structlog.BytesLoggerFactory(sys.stderr.buffer)
+
+
+def _for_people() -> tuple[list[Processor], Callable[..., Any]]:
+    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return [render], structlog.WriteLoggerFactory(sys.stderr)

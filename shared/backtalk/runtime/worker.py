@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Generic, Protocol, TypeVar
 
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from backtalk.runtime.model import Adapter, Limit, Model, View, limit_of
 from backtalk.runtime.opened import Opened, identify
@@ -46,7 +45,7 @@ class Handler(Protocol[Asked, Answered_co]):
 class Work(Generic[AnswerT]):
     """One piece of work in progress, how many deliveries wait for it, and who was answered already."""
 
-    task: asyncio.Task[tuple[AnswerT, Outcome]]
+    done: asyncio.Future[tuple[AnswerT, Outcome]]
     waiting: int = 0
     answered: set[tuple[str | None, str | None]] = field(default_factory=set)
     answering: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -93,39 +92,47 @@ class Worker(Generic[RequestT, AnswerT]):
     async def _settle(self, delivery: Delivery) -> None:
         began = time.monotonic()
         opened = identify(delivery)
-        with bound_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue):
-            try:
-                with self._joined(opened) as work:
-                    # the work may outlive this delivery's task, never the other way round
-                    answer, outcome = await asyncio.shield(work.task)
-                    action = decide(outcome, _standing(delivery.envelope), self._patience)
-                    await self._execute(action, opened, work, answer)
-                    acked = await delivery.ack()
-            except TransportError:
-                # not acknowledged: the broker gives it to somebody again, at the latest when this worker ends
-                log.exception("settling failed")
-                return
-            log.info(
-                _TOLD[type(action)],
-                status=answer.status,
-                code=answer.error and answer.error.code.value,
-                acked=acked,
-                seconds=round(time.monotonic() - began, 4),
-            )
+        # this task is the delivery's own, so what is bound to its context ends with it
+        bind_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue)
+        work = self._join(opened)
+        try:
+            answer, outcome = await self._result(opened, work)
+            action = decide(outcome, _standing(delivery.envelope), self._patience)
+            await self._execute(action, opened, work, answer)
+            acked = await delivery.ack()
+        except TransportError:
+            # not acknowledged: the broker gives it to somebody again, at the latest when this worker ends
+            log.exception("settling failed")
+            return
+        finally:
+            self._leave(opened, work)
+        log.info(
+            _TOLD[type(action)],
+            status=answer.status,
+            code=answer.error and answer.error.code.value,
+            acked=acked,
+            seconds=round(time.monotonic() - began, 4),
+        )
 
-    @contextmanager
-    def _joined(self, opened: Opened) -> Iterator[Work[AnswerT]]:
+    def _join(self, opened: Opened) -> Work[AnswerT]:
         work = self._works.get(opened.key)
         if work is None:
-            task = asyncio.get_running_loop().create_task(self._work(opened))
-            work = self._works[opened.key] = Work(task)
+            work = self._works[opened.key] = Work(asyncio.get_running_loop().create_future())
         work.waiting += 1
-        try:
-            yield work
-        finally:
-            work.waiting -= 1
-            if not work.waiting:
-                del self._works[opened.key]
+        return work
+
+    def _leave(self, opened: Opened, work: Work[AnswerT]) -> None:
+        work.waiting -= 1
+        if not work.waiting:
+            del self._works[opened.key]
+
+    async def _result(self, opened: Opened, work: Work[AnswerT]) -> tuple[AnswerT, Outcome]:
+        """Do the work for the first delivery of it; the others wait for what comes out."""
+        if work.waiting > 1:
+            return await work.done
+        result = await self._work(opened)
+        work.done.set_result(result)
+        return result
 
     async def _work(self, opened: Opened) -> tuple[AnswerT, Outcome]:
         """Return the answer and how it came about; never raises."""

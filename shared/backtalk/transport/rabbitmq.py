@@ -62,6 +62,7 @@ class Broker:
         self._consuming = consuming
         self._publishing = publishing
         self._channel = channel
+        self._in_flight: dict[str | None, asyncio.Event] = {}
 
     @property
     def connected(self) -> bool:
@@ -79,21 +80,25 @@ class Broker:
         """Publish persistently and return when the broker has confirmed.
 
         A lost connection is waited for, up to `patience` seconds, and the message sent again under its id.
-        Raises Unroutable, QueueFull, or Unconfirmed. Two messages with one id must not be in flight at once:
-        aiormq tells returned messages apart by their id.
+        Raises Unroutable, QueueFull, or Unconfirmed.
         """
         message = _message(envelope)
         deadline = asyncio.get_running_loop().time() + patience
         while True:
+            # aiormq tells returned messages apart by their id: one of each id at a time
+            while turn := self._in_flight.get(envelope.message_id):
+                await turn.wait()
+            gone = self._in_flight[envelope.message_id] = asyncio.Event()
             try:
                 channel = await self._channel.get_underlay_channel()
-                await channel.basic_publish(
+                await channel.basic_publish(  # type: ignore[call-arg]  # the abstract class lags behind
                     message.body,
                     exchange=exchange,
                     routing_key=key,
                     properties=message.properties,
                     mandatory=mandatory,
                     timeout=min(CONFIRM_SECONDS, patience),
+                    wait=False,  # the confirmation says more than a drained socket
                 )
             except amqp.PublishError as error:
                 raise Unroutable(f"no queue takes messages for {key!r} of exchange {exchange!r}") from error
@@ -102,9 +107,12 @@ class Broker:
             except (*_LOST, TimeoutError) as error:
                 if asyncio.get_running_loop().time() + _RETRY_SECONDS >= deadline:
                     raise Unconfirmed(f"the broker did not confirm a message for {key!r}") from error
-                await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
+            finally:
+                del self._in_flight[envelope.message_id]
+                gone.set()
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def declare(self, queue: Queue) -> None:
         """Declare one durable queue; raises TopologyMismatch."""
