@@ -15,8 +15,8 @@ from backward_worker.gradient import EMPTY, TextGradient
 
 NOTHING: Final = "NO FEEDBACK"
 ASKED_AT_MOST: Final = 2
-# some servers leave the opening tag out, and a reply cut off in thought has no closing one
-_THOUGHT: Final = re.compile(r"\A.*</think>|<think>.*?(?:</think>|\Z)", re.DOTALL)
+# a reply that ends in thought has no closing tag
+_THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +71,6 @@ def read(completion: Completion) -> TextGradient:
 
 
 def _said(completion: Completion) -> str:
-    return _THOUGHT.sub("", completion.choices[0]["message"].get("content") or "").strip()
+    aloud = _THOUGHT.sub("", completion.choices[0]["message"].get("content") or "")
+    # some servers leave the opening tag out
+    return aloud.rpartition("</think>")[2].strip()

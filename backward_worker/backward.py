@@ -1,18 +1,20 @@
 """Reverse mode over a tape: the chain rule, and no model.
 
-Generic in the gradient: text in production, floats in tests, where it agrees with finite differences. Every
-operation whose consumers are done runs at once; what comes out does not depend on the order of arrival.
+Generic in the gradient: text in production, floats in tests, where it agrees with finite differences. An
+operation runs as soon as its outputs have heard all they will; nothing depends on the order of arrival.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from backtalk.wire.errors import Code, Error, Refused
-from backtalk.wire.graph import Graph, Operation, Position
+from backtalk.wire.errors import Error
+from backtalk.wire.graph import Graph, Operation
+from backward_worker.plan import Plan, Target, plan
 
 G = TypeVar("G")
 
@@ -31,14 +33,6 @@ class Contribution(Generic[G]):
     sample: int | None = None
     feedback: tuple[str, ...] = ()
     incomplete: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An input whose gradient is wanted, for one sample of the operation."""
-
-    position: Position
-    sample: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +58,14 @@ class Failed:
 class Rule(Protocol[G]):
     """How one kind of operation turns gradients of its outputs into gradients of its inputs.
 
-    Returns one gradient or error for each target, in their order.
+    Returns what to await for each target, in their order: each is passed on as soon as it is there.
     """
 
-    def __call__(self, step: Step[G], /) -> Awaitable[Sequence[G | Error]]: ...
+    def __call__(self, step: Step[G], /) -> Sequence[Awaitable[G | Error]]: ...
 
 
 Rules: TypeAlias = Mapping[str, Rule[G]]
 Seeds: TypeAlias = Mapping[str, Sequence[Contribution[G]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which operations run, which of their inputs are wanted, and who waits for whom; all by tape index."""
-
-    targets: Mapping[int, tuple[Position, ...]]
-    producers: Mapping[int, frozenset[int]]
-    consumers: Mapping[int, int]
-
-    @property
-    def first(self) -> list[int]:
-        return [at for at in self.targets if not self.consumers[at]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,136 +86,103 @@ async def backward(graph: Graph, seeds: Seeds[G], wanted: Collection[str], rules
     return tape.result(wanted)
 
 
-def plan(graph: Graph, seeded: Collection[str], wanted: Collection[str]) -> Plan:
-    """Return what lies between the seeded and the wanted variables, in two linear scans."""
-    _check_complete(graph, seeded, wanted)
-    leads = _leading_to(graph, wanted)
-    needed = set(seeded)
-    targets: dict[int, tuple[Position, ...]] = {}
-    for at in range(len(graph.operations) - 1, -1, -1):
-        if needed.isdisjoint(graph.operations[at].outputs):
-            continue
-        reads = tuple(read for read in graph.index.positions[at] if read.variable in leads)
-        if reads:
-            targets[at] = reads
-            needed.update(read.variable for read in reads)
-    producers = {
-        at: frozenset(_producers(graph, (read.variable for read in reads)) & targets.keys())
-        for at, reads in targets.items()
-    }
-    consumers = dict.fromkeys(targets, 0)
-    for sources in producers.values():
-        for source in sources:
-            consumers[source] += 1
-    return Plan(targets, producers, consumers)
-
-
-def _leading_to(graph: Graph, wanted: Collection[str]) -> set[str]:
-    """Return the wanted variables and all that were computed from one, whether they require a gradient or not."""
-    leads = set(wanted)
-    for at, operation in enumerate(graph.operations):
-        if any(read.variable in leads for read in graph.index.positions[at]):
-            leads.update(operation.outputs)
-    return leads
-
-
-def _producers(graph: Graph, variables: Iterable[str]) -> set[int]:
-    writers = graph.index.writers
-    return {writers[variable] for variable in variables if variable in writers}
-
-
-def _check_complete(graph: Graph, seeded: Collection[str], wanted: Collection[str]) -> None:
-    """Refuse a way that ends at a variable whose producer the graph does not hold, unless it ends there on purpose."""
-    reached = set(seeded)
-    for at in range(len(graph.operations) - 1, -1, -1):
-        if not reached.isdisjoint(graph.operations[at].outputs):
-            reached.update(read.variable for read in graph.index.positions[at])
-    for variable in graph.variables:
-        outside = variable.producer is not None and variable.id not in graph.index.writers
-        if outside and variable.requires_grad and variable.id in reached and variable.id not in wanted:
-            raise Refused(
-                Code.INCOMPLETE_GRAPH,
-                f"graph: variable {variable.id!r} was written by operation {variable.producer!r}, which is not in "
-                "the graph; join the fragment that holds it, or name the variable in `wrt` to stop there",
-                variable=variable.id,
-                operation=variable.producer,
-            )
-
-
 @dataclass(slots=True)
 class _Pass(Generic[G]):
-    """One pass in progress: what has arrived, by variable and by the tape index of who said it."""
+    """One pass in progress: what has arrived, by variable, and by the tape index and target of who said it."""
 
     graph: Graph
     seeds: Seeds[G]
     plan: Plan
     rules: Rules[G]
-    waiting: dict[int, int] = field(init=False)
-    arrived: dict[str, dict[int, list[Contribution[G]]]] = field(default_factory=dict)
+    waits: dict[int, int] = field(init=False)
+    ready: deque[int] = field(default_factory=deque)
+    arrived: dict[str, dict[tuple[int, int], Contribution[G]]] = field(default_factory=dict)
     missing: dict[str, set[int | None]] = field(default_factory=dict)
-    failed: dict[int, list[Failed]] = field(default_factory=dict)
+    failed: dict[tuple[int, int], Failed] = field(default_factory=dict)
 
     async def run(self) -> None:
-        self.waiting = dict(self.plan.consumers)
+        self.waits = dict(self.plan.waits)
+        self.ready.extend(at for at, count in self.waits.items() if not count)
         async with asyncio.TaskGroup() as group:
-            for at in self.plan.first:
-                group.create_task(self._back_through(at, group))
+            self._start_ready(group)
 
-    async def _back_through(self, at: int, group: asyncio.TaskGroup) -> None:
+    def _start_ready(self, group: asyncio.TaskGroup) -> None:
+        while self.ready:
+            self._back_through(self.ready.popleft(), group)
+
+    def _back_through(self, at: int, group: asyncio.TaskGroup) -> None:
+        """Start on all targets of an operation whose outputs have heard everything."""
         step = self._step(at)
-        if step.targets:
-            self._keep(at, step, await self.rules[step.operation.op](step))
-        for source in self.plan.producers[at]:
-            self.waiting[source] -= 1
-            if not self.waiting[source]:
-                group.create_task(self._back_through(source, group))
+        awaitables = iter(self.rules[step.operation.op](step) if step.targets else ())
+        for number, target in enumerate(self.plan.targets[at]):
+            if step.received[target.sample]:
+                group.create_task(self._resolve((at, number), step, target, next(awaitables), group))
+            else:
+                if self._is_missing(step.operation, target.sample):
+                    self._miss(target)
+                self._heard(target.position.variable)
+
+    async def _resolve(
+        self,
+        place: tuple[int, int],
+        step: Step[G],
+        target: Target,
+        awaitable: Awaitable[G | Error],
+        group: asyncio.TaskGroup,
+    ) -> None:
+        variable = target.position.variable
+        outcome = await awaitable
+        if isinstance(outcome, Error):
+            self.failed[place] = Failed(variable, step.operation.id, target.sample, outcome)
+            self._miss(target)
+        else:
+            self.arrived.setdefault(variable, {})[place] = self._contribution(step, target, outcome)
+        self._heard(variable)
+        self._start_ready(group)
+
+    def _heard(self, variable: str) -> None:
+        """Count one contribution less to wait for; after the last one the operation that wrote the variable runs."""
+        writer = self.graph.index.writers.get(variable)
+        if writer in self.waits:
+            self.waits[writer] -= 1
+            if not self.waits[writer]:
+                self.ready.append(writer)
 
     def _step(self, at: int) -> Step[G]:
         operation = self.graph.operations[at]
-        batch = self.graph.index.batches[at]
-        samples = (None,) if batch is None else range(batch)
         came = [(output, said) for output in operation.outputs for said in self._contributions(output)]
-        received = {sample: self._received(came, sample) for sample in samples}
-        targets = []
-        for read in self.plan.targets[at]:
-            for sample in samples if read.sample is None else (read.sample,):
-                if received[sample]:
-                    targets.append(Target(read, sample))
-                elif self._is_missing(operation, sample):
-                    self.missing.setdefault(read.variable, set()).add(sample)
-        return Step(self.graph, operation, tuple(targets), received)
+        asked = self.plan.targets[at]
+        received = {sample: self._received(came, sample) for sample in {target.sample for target in asked}}
+        targets = tuple(target for target in asked if received[target.sample])
+        return Step(self.graph, operation, targets, received)
 
     def _received(
         self, came: Sequence[tuple[str, Contribution[G]]], sample: int | None
     ) -> tuple[tuple[str, Contribution[G]], ...]:
         """Return what was said of one sample; an item that failed in the forward pass has nothing to criticise."""
+        if sample is None:
+            return tuple(came)
         variables = self.graph.index.variables
         return tuple(
             (output, said)
             for output, said in came
-            if sample is None
-            or (said.sample in (None, sample) and variables[output].value(sample) is not None)
+            if said.sample in (None, sample) and variables[output].value(sample) is not None
         )
 
-    def _keep(self, at: int, step: Step[G], outcomes: Sequence[G | Error]) -> None:
-        operation = step.operation
-        for target, outcome in zip(step.targets, outcomes, strict=True):
-            path, _, variable = target.position
-            if isinstance(outcome, Error):
-                self.failed.setdefault(at, []).append(Failed(variable, operation.id, target.sample, outcome))
-                self.missing.setdefault(variable, set()).add(target.sample)
-                continue
-            said = [contribution for _, contribution in step.received[target.sample]]
-            contribution = Contribution(
-                gradient=outcome,
-                operation=operation.id,
-                input=path,
-                sample=target.sample,
-                feedback=_union(contribution.feedback for contribution in said),
-                incomplete=self._is_missing(operation, target.sample)
-                or any(contribution.incomplete for contribution in said),
-            )
-            self.arrived.setdefault(variable, {}).setdefault(at, []).append(contribution)
+    def _contribution(self, step: Step[G], target: Target, gradient: G) -> Contribution[G]:
+        said = [contribution for _, contribution in step.received[target.sample]]
+        return Contribution(
+            gradient=gradient,
+            operation=step.operation.id,
+            input=target.position.path,
+            sample=target.sample,
+            feedback=_union(contribution.feedback for contribution in said),
+            incomplete=self._is_missing(step.operation, target.sample)
+            or any(contribution.incomplete for contribution in said),
+        )
+
+    def _miss(self, target: Target) -> None:
+        self.missing.setdefault(target.position.variable, set()).add(target.sample)
 
     def _is_missing(self, operation: Operation, sample: int | None) -> bool:
         """Tell whether something failed that should have been said of a sample of an operation's outputs."""
@@ -243,13 +191,13 @@ class _Pass(Generic[G]):
 
     def _contributions(self, variable: str) -> list[Contribution[G]]:
         """Return what was said of a variable: feedback first, then its readers in tape order."""
-        by_reader = self.arrived.get(variable, {})
-        return [*self.seeds.get(variable, ()), *(said for at in sorted(by_reader) for said in by_reader[at])]
+        arrived = self.arrived.get(variable, {})
+        return [*self.seeds.get(variable, ()), *(arrived[place] for place in sorted(arrived))]
 
     def result(self, wanted: Iterable[str]) -> Gradients[G]:
         return Gradients(
             {variable: tuple(self._contributions(variable)) for variable in wanted},
-            tuple(failure for at in sorted(self.failed) for failure in self.failed[at]),
+            tuple(self.failed[place] for place in sorted(self.failed)),
         )
 
 

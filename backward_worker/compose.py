@@ -16,8 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from backtalk.prompt import Conversation, as_text
 from backtalk.wire.graph import ChatCompletion, Graph
-from backward_worker.backward import Contribution, Step, Target
+from backward_worker.backward import Contribution, Step
 from backward_worker.gradient import TextGradient
+from backward_worker.plan import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ def case(step: Step[TextGradient], sample: int | None) -> Case:
     """Return what there is to show of one sample."""
     graph, operation = step.graph, step.operation
     conversation = Conversation.of(operation, graph)
-    received = [contribution for _, contribution in step.received[sample]]
-    wanted = {target.position.path for target in step.targets}
+    received = step.received[sample]
+    wanted = {target.position.path for target in step.targets if target.sample == sample}
     variables = graph.index.variables
     return Case(
         messages=_messages(conversation, sample),
@@ -80,12 +81,12 @@ def case(step: Step[TextGradient], sample: int | None) -> Case:
             if variables[output].value(sample) is not None
         ),
         criticisms=tuple(
-            Criticism(_origin(contribution, graph), contribution.gradient.text)
-            for contribution in received
-            if contribution.gradient.text
+            Criticism(_of(output, operation) + _origin(said, graph), said.gradient.text)
+            for output, said in received
+            if said.gradient.text
         ),
-        silent=sum(not contribution.gradient.text for contribution in received),
-        incomplete=any(contribution.incomplete for contribution in received),
+        silent=sum(not said.gradient.text for _, said in received),
+        incomplete=any(said.incomplete for _, said in received),
         texts=tuple(
             Text(
                 position.path,
@@ -154,6 +155,12 @@ def _arguments(operation: ChatCompletion) -> str:
     return _json(told)
 
 
+def _of(output: str, operation: ChatCompletion) -> str:
+    """Say which answer is meant, where a call gave several."""
+    several = len(operation.outputs) > 1
+    return f"Of answer {operation.outputs.index(output) + 1}. " if several else ""
+
+
 def _origin(contribution: Contribution[TextGradient], graph: Graph) -> str:
     item = "" if contribution.sample is None else f", for item {contribution.sample} of a batch"
     if contribution.operation is None:
@@ -162,7 +169,7 @@ def _origin(contribution: Contribution[TextGradient], graph: Graph) -> str:
     consumer = graph.operations[graph.index.operations[contribution.operation]]
     role = graph.index.variables[consumer.outputs[0]].role
     return (
-        f"The answer was read by a later call, at {contribution.input}, which wrote {_quote(role)}{item}; "
+        f"The answer was read by a later call, at {_quote(contribution.input or '')}, which wrote {_quote(role)}{item}; "
         "how the answer should change for that call"
     )
 

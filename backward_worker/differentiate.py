@@ -26,7 +26,7 @@ async def differentiate(
     body = request.body
     if body.backtalk.endpoint:
         model.check(body.backtalk.endpoint)
-    graph = body.graph[0] if len(body.graph) == 1 else Graph.join(*body.graph)
+    graph = body.graph if isinstance(body.graph, Graph) else Graph.join(*body.graph)
     wanted = _wanted(graph, body.wrt)
     seeds = _seeds(graph, body.feedback)
     asker = Asker(model, body.backtalk.endpoint, body.model or backward_model, body.arguments)

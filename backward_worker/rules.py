@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import cache, partial
 from typing import Final, Protocol
 
-from backtalk.wire.errors import Error
+from backtalk.prompt import FailedItem
+from backtalk.wire.errors import Error, invalid
 from backward_worker.ask import Asker
 from backward_worker.backward import Rules, Step
-from backward_worker.compose import case, questions
+from backward_worker.compose import Questions, case, questions
 from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.plan import Target
 
 
 class AskingRule(Protocol):
     """A rule that may ask the model."""
 
-    async def __call__(
+    def __call__(
         self, step: Step[TextGradient], /, *, asker: Asker
-    ) -> Sequence[TextGradient | Error]: ...
+    ) -> Sequence[Awaitable[TextGradient | Error]]: ...
 
 
-async def chat_completion(step: Step[TextGradient], *, asker: Asker) -> Sequence[TextGradient | Error]:
+def chat_completion(step: Step[TextGradient], *, asker: Asker) -> Sequence[Awaitable[TextGradient | Error]]:
     """One question for each wanted input and sample; where nothing was criticised there is nothing to ask."""
-    spoken = {sample for sample, said in step.received.items() if any(pair[1].gradient.text for pair in said)}
-    prepared = {sample: questions(case(step, sample)) for sample in spoken}
-    asked = [target for target in step.targets if target.sample in spoken]
-    calls = [asker.ask(step.operation, prepared[target.sample].about(target)) for target in asked]
-    # a single call needs no task of its own
-    replies = [await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls)
-    answered = dict(zip(asked, replies, strict=True))
-    return [answered.get(target, EMPTY) for target in step.targets]
+
+    @cache
+    def prepared(sample: int | None) -> Questions:
+        return questions(case(step, sample))
+
+    async def ask(target: Target) -> TextGradient | Error:
+        if not any(said.gradient.text for _, said in step.received[target.sample]):
+            return EMPTY
+        try:
+            messages = prepared(target.sample).about(target)
+        except FailedItem as failed:
+            return invalid("graph", f"{failed}, but an answer to it is recorded; leave that out").error
+        return await asker.ask(step.operation, messages)
+
+    return [ask(target) for target in step.targets]
 
 
 TABLE: Final[Mapping[str, AskingRule]] = {"chat_completion": chat_completion}

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
 from typing import TypeVar
 
@@ -61,8 +61,12 @@ def back_through(graph: Graph, seeded: Sequence[str]) -> Gradients[float]:
     return asyncio.run(chain_rule(graph, seeds, wanted, {"chat_completion": free}))
 
 
-async def free(step: Step[float]) -> list[float]:
-    return [1.0] * len(step.targets)
+def free(step: Step[float]) -> list[Awaitable[float]]:
+    return [one() for _ in step.targets]
+
+
+async def one() -> float:
+    return 1.0
 
 
 def check(gradients: Gradients[float], reads: int) -> None:

@@ -79,10 +79,14 @@ def _recorded(planned: Draft, job: CompletionJob, endpoint: str, items: Sequence
     if not planned.wanted or not any(item.completion for item in items):
         return None
     replies: Replies = [
-        [reply(choice["message"]) for choice in item.completion.choices] if item.completion else None
+        [reply(choice["message"]) for choice in _in_order(item.completion)] if item.completion else None
         for item in items
     ]
     return fragment(planned, job, endpoint, replies)
+
+
+def _in_order(completion: Completion) -> list[dict[str, Any]]:
+    return sorted(completion.choices, key=lambda choice: choice.get("index") or 0)
 
 
 def _as_json(item: Item) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from backtalk.prompt import Conversation, Part
+from backtalk.wire.base import escape
 from backtalk.wire.errors import Code, Refused, invalid
-from backtalk.wire.graph import ChatCompletion, Graph, PartRef, RecordedMessage, Variable, escape
+from backtalk.wire.graph import ChatCompletion, Graph, PartRef, RecordedMessage, Variable
 from backtalk.wire.identity import derive
 from backtalk.wire.jobs import MAX_BATCH, CompletionJob, ContentItem, InlineVariable, InputItem, Message
 from backtalk.wire.join import same_json
@@ -122,10 +123,13 @@ class _Desk:
         self.holds_variables = True
         if isinstance(inline.data, tuple):
             self._batch_of(inline.data, path)
+        id = inline.id or derive(self.key, path)
+        # a Variable without a role may stand in several places; the first one names it
+        usual = self.variables[id].role if id in self.variables else role
         variable = Variable(
-            id=inline.id or derive(self.key, path),
+            id=id,
             data=inline.data,
-            role=role if inline.role is None else inline.role,
+            role=usual if inline.role is None else inline.role,
             requires_grad=inline.requires_grad,
             name=inline.name,
             producer=inline.producer,
@@ -160,9 +164,16 @@ def canonical(value: Any) -> str:
 
 def reply(message: dict[str, Any]) -> str:
     """Return a model's reply as the tape keeps it: its text, then native tool calls, one line each."""
-    calls = (call.get("function") or {} for call in message.get("tool_calls") or ())
-    lines = [canonical({"name": call.get("name"), "arguments": call.get("arguments")}) for call in calls]
+    lines = [canonical(_called(call)) for call in message.get("tool_calls") or ()]
     return "\n".join(([message["content"]] if message.get("content") else []) + lines)
+
+
+def _called(call: dict[str, Any]) -> dict[str, Any]:
+    """Return name and arguments of a call; a custom tool takes text where a function takes arguments."""
+    if custom := call.get("custom"):
+        return {"name": custom.get("name"), "arguments": custom.get("input")}
+    function = call.get("function") or {}
+    return {"name": function.get("name"), "arguments": function.get("arguments")}
 
 
 def fragment(draft: Draft, job: CompletionJob, endpoint: str, replies: Replies) -> Graph:

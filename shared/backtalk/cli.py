@@ -24,7 +24,7 @@ from rich.progress import (
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
 from backtalk.client.batchfile import BadFile, read_requests
 from backtalk.client.submit import Summary, submit
-from backtalk.wire.schemas import write_schemas
+from backtalk.schemas import write_schemas
 
 app = typer.Typer(
     name="backtalk",

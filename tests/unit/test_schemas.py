@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from backtalk.schemas import MESSAGES, schema, write_schemas
 from backtalk.wire.codec import decode, encode
-from backtalk.wire.schemas import MESSAGES, schema, write_schemas
 
 ROOT = Path(__file__).parents[2]
 

@@ -28,26 +28,25 @@ class FairGate:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
+                # the place was given just before the cancellation: to the next one with it
                 self.leave()
-            else:
-                self._forget(owner, turn)
             raise
 
     def leave(self) -> None:
-        if not self._waiting:
-            self._free += 1
-            return
-        owner = next(iter(self._waiting))
-        queue = self._waiting.pop(owner)
-        turn = queue.popleft()
-        if queue:
-            # to the back of the round
-            self._waiting[owner] = queue
-        turn.set_result(None)
+        while self._waiting:
+            owner = next(iter(self._waiting))
+            if self._give(owner, self._waiting.pop(owner)):
+                return
+        self._free += 1
 
-    def _forget(self, owner: Hashable, turn: asyncio.Future[None]) -> None:
-        queue = self._waiting[owner]
-        queue.remove(turn)
-        if not queue:
-            del self._waiting[owner]
+    def _give(self, owner: Hashable, queue: deque[asyncio.Future[None]]) -> bool:
+        """Give the place to an owner's next call that still wants it, and put the owner to the back of the round."""
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                if queue:
+                    self._waiting[owner] = queue
+                turn.set_result(None)
+                return True
+        return False

@@ -99,7 +99,8 @@ class View:
         self.stopped = True
         now = asyncio.get_running_loop().time()
         for call in self._calls:
-            call.reschedule(now)
+            if not call.expired():
+                call.reschedule(now)
 
     async def _within_limit(self, endpoint: str, body: Mapping[str, Any]) -> Completion:
         if self.stopped:
@@ -123,12 +124,13 @@ def _stopped() -> Stopped:
 
 
 def total(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the sum of usage objects, nested details included."""
+    """Return the sum of usage objects, nested details included; what is no number is left out."""
     summed: dict[str, Any] = {}
     for usage in usages:
         for key, value in usage.items():
+            known = summed.get(key)
             if isinstance(value, dict):
-                summed[key] = total((summed.get(key, {}), value))
+                summed[key] = total((known, value) if isinstance(known, dict) else (value,))
             elif isinstance(value, int | float) and not isinstance(value, bool):
-                summed[key] = summed.get(key, 0) + value
+                summed[key] = value + known if isinstance(known, int | float) else value
     return summed

@@ -188,7 +188,7 @@ def _checked(response: httpx2.Response, endpoint: str) -> dict[str, Any]:
 
 def classify(error: openai.OpenAIError, endpoint: str) -> BacktalkError:
     """Return what an SDK exception means: by status, since its classes are not complete."""
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError) and _timed_out(error):
         return Unavailable(
             Code.UPSTREAM_TIMEOUT, f"endpoint {endpoint!r} did not answer in time", endpoint=endpoint
         )
@@ -200,6 +200,15 @@ def classify(error: openai.OpenAIError, endpoint: str) -> BacktalkError:
         "check that it runs and its base URL",
         endpoint=endpoint,
     )
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Tell a real timeout: the aiohttp transport calls a refused connection one as well."""
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _by_status(

@@ -127,9 +127,11 @@ def _accepts_gzip(request: Envelope) -> bool:
 
 
 def _fitting(answer: AnswerT, *, compress: bool) -> tuple[AnswerT, bytes, str | None]:
-    """Return the answer in bytes the broker takes: whole, else without its graph, else as a failure."""
+    """Return the answer in bytes the broker takes: whole, else lighter, else as a failure, last without metadata."""
     try:
         return answer, *pack(encode(answer), compress=compress)
     except Refused as refused:
-        lighter = answer.lighter() or type(answer).failed(answer.id, refused.error, answer.metadata)
-        return _fitting(lighter, compress=compress)
+        if lighter := answer.lighter():
+            return _fitting(lighter, compress=compress)
+        metadata = answer.metadata if answer.status != "failed" else None
+        return _fitting(answer.failed(answer.id, refused.error, metadata), compress=compress)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     BaseModel,
@@ -124,11 +124,14 @@ def _read(path: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return a URL whose user information and query, where secrets may be, are masked."""
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    user = (parts.username or "") if at else ""
-    return urlunsplit((parts.scheme, f"{user}:***@{host}" if at else host, parts.path, "", ""))
+    """Return a URL whose password and query, where secrets may be, are masked; also one that is misspelt."""
+    head, at, rest = url.rpartition("@")
+    place = re.split(r"[?#]", rest)[0]
+    if not at:
+        return place
+    scheme, colon, login = head.rpartition("://")
+    user = re.split(r"[:/?#]", login)[0]
+    return f"{scheme}{colon}{user}:***@{place}"
 
 
 def explain(error: ValidationError) -> str:

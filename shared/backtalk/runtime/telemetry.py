@@ -13,6 +13,10 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 log: FilteringBoundLogger = structlog.get_logger()
 
+# without the values of variables: they are bodies and keys
+_TRACEBACK = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -39,12 +43,14 @@ def _as_json() -> tuple[list[Processor], Callable[..., Any]]:
         return to_json(event, fallback=repr)
 
     render: list[Processor] = [
-        structlog.processors.dict_tracebacks,
+        _TRACEBACK,
         structlog.processors.JSONRenderer(serialize),
     ]
     return render, structlog.BytesLoggerFactory(sys.stderr.buffer)
 
 
 def _for_people() -> tuple[list[Processor], Callable[..., Any]]:
-    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    render = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     return [render], structlog.WriteLoggerFactory(sys.stderr)

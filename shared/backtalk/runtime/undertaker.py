@@ -44,11 +44,17 @@ class Undertaker(Generic[RequestT, AnswerT]):
             log.warning("buried", code=error.code.value)
 
 
+def _last_death(deaths: Any) -> Any:
+    """Return the reason of the last death; x-first-death-reason says expired for ever after the first rung."""
+    match deaths:
+        case [{"reason": reason}, *_]:
+            return reason
+    return None
+
+
 def verdict(envelope: Envelope) -> Error:
     """Return why the broker gave up on a message."""
-    deaths: Any = envelope.headers.get("x-death") or [{}]
-    # x-first-death-reason says expired for ever after the first rung
-    if deaths[0].get("reason") == "expired":
+    if _last_death(envelope.headers.get("x-death")) == "expired":
         code, message = Code.DEADLINE_EXCEEDED, "the message expired in the queue; give it more time"
     else:
         code = Code.WORKER_CRASHED

@@ -43,12 +43,12 @@ class Handler(Protocol[Asked, Answered_co]):
 
 @dataclass(slots=True)
 class Work(Generic[AnswerT]):
-    """One piece of work in progress, how many deliveries wait for it, and who was answered already."""
+    """One piece of work in progress, how many deliveries wait for it, and whose were settled already."""
 
     done: asyncio.Future[tuple[AnswerT, Outcome]]
     waiting: int = 0
-    answered: set[tuple[str | None, str | None]] = field(default_factory=set)
-    answering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    settled: set[tuple[str | None, str | None]] = field(default_factory=set)
+    settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Worker(Generic[RequestT, AnswerT]):
@@ -98,7 +98,7 @@ class Worker(Generic[RequestT, AnswerT]):
         try:
             answer, outcome = await self._result(opened, work)
             action = decide(outcome, _standing(delivery.envelope), self._patience)
-            await self._execute(action, opened, work, answer)
+            await self._execute_once(action, opened, work, answer)
             acked = await delivery.ack()
         except TransportError:
             # not acknowledged: the broker gives it to somebody again, at the latest when this worker ends
@@ -129,7 +129,7 @@ class Worker(Generic[RequestT, AnswerT]):
     async def _result(self, opened: Opened, work: Work[AnswerT]) -> tuple[AnswerT, Outcome]:
         """Do the work for the first delivery of it; the others wait for what comes out."""
         if work.waiting > 1:
-            return await work.done
+            return await asyncio.shield(work.done)
         result = await self._work(opened)
         work.done.set_result(result)
         return result
@@ -169,11 +169,22 @@ class Worker(Generic[RequestT, AnswerT]):
         self._replies.check(envelope.reply_to)
         return Request(opened.id, opened.key, decode(opened.unpacked(), self._kind.request))
 
-    async def _execute(self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT) -> None:
+    async def _execute_once(
+        self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT
+    ) -> None:
+        """Settle for each address once: a message that was redelivered meanwhile is the same message."""
+        envelope = opened.delivery.envelope
+        address = (envelope.reply_to, envelope.correlation_id)
+        async with work.settling:
+            if address not in work.settled:
+                await self._execute(action, opened, answer)
+                work.settled.add(address)
+
+    async def _execute(self, action: Action, opened: Opened, answer: AnswerT) -> None:
         envelope = opened.delivery.envelope
         match action:
             case Reply(file=file):
-                await self._answer_once(opened, work, answer)
+                await self._replies.answer(answer, to=envelope, id=opened.id, key=opened.key)
                 if file and answer.error is not None:
                     await self._replies.file(envelope.republished(opened.id), answer.error)
             case Rung(name=name):
@@ -181,15 +192,6 @@ class Worker(Generic[RequestT, AnswerT]):
                 await self._replies.rung(envelope.republished(opened.id, **again), name)
             case HandBack():
                 await self._replies.hand_back(envelope.republished(opened.id))
-
-    async def _answer_once(self, opened: Opened, work: Work[AnswerT], answer: AnswerT) -> None:
-        """Answer an address once, and one after the other: answers of one work may bear the same id."""
-        envelope = opened.delivery.envelope
-        address = (envelope.reply_to, envelope.correlation_id)
-        async with work.answering:
-            if address not in work.answered:
-                await self._replies.answer(answer, to=envelope, id=opened.id, key=opened.key)
-                work.answered.add(address)
 
 
 _TOLD: Final = {Reply: "answered", Rung: "put off", HandBack: "handed back"}

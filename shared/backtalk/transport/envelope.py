@@ -11,7 +11,8 @@ ATTEMPT: Final = "x-backtalk-attempt"
 ACCEPT_ENCODING: Final = "x-backtalk-accept-encoding"
 REPLY_TO: Final = "x-reply-to"
 REASON: Final = "x-backtalk-reason"
-_KEPT_HEADERS: Final = ("traceparent", "tracestate", "x-backtalk-")
+_TRACING: Final = frozenset({"traceparent", "tracestate"})
+_OURS: Final = "x-backtalk-"
 
 
 class TransportError(Exception):
@@ -63,7 +64,9 @@ class Envelope:
 
         A sender's user_id closes the channel, a copied CC duplicates the message, x-death grows for ever.
         """
-        kept = {name: value for name, value in self.headers.items() if name.startswith(_KEPT_HEADERS)}
+        kept = {
+            name: value for name, value in self.headers.items() if name in _TRACING or name.startswith(_OURS)
+        }
         return replace(
             self,
             message_id=message_id,

@@ -40,17 +40,40 @@ def absent(value: Any) -> bool:
 Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
 Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
-_KINDS: Final = {str: "str", bool: "bool", int: "int", float: "float", tuple: "list", list: "list"}
+# marks the steps that pydantic adds to a location for the branch of a union it took
+BRANCH: Final = "\0"
+
+
+def tag(name: str) -> Tag:
+    return Tag(BRANCH + name)
+
+
+def one_or_list(value: Any) -> str:
+    """Tell a list from a single value, for unions of both."""
+    return f"{BRANCH}list" if isinstance(value, list | tuple) else f"{BRANCH}one"
+
+
+_KINDS: Final = {
+    kind: BRANCH + name
+    for kind, name in (
+        (str, "str"),
+        (bool, "bool"),
+        (int, "int"),
+        (float, "float"),
+        (tuple, "list"),
+        (list, "list"),
+    )
+}
 
 
 def _kind(value: Any) -> str | None:
     return _KINDS.get(type(value))
 
 
-_Str = Annotated[StrictStr, Tag("str")]
-_Bool = Annotated[StrictBool, Tag("bool")]
-_Int = Annotated[StrictInt, Tag("int")]
-_Float = Annotated[Number, Tag("float")]
+_Str = Annotated[StrictStr, tag("str")]
+_Bool = Annotated[StrictBool, tag("bool")]
+_Int = Annotated[StrictInt, tag("int")]
+_Float = Annotated[Number, tag("float")]
 _MISFIT: Final = {
     "custom_error_type": "scalar",
     "custom_error_message": "expected text, a number, a boolean, or a list of them",
@@ -59,10 +82,10 @@ _MISFIT: Final = {
 Scalar: TypeAlias = Annotated[_Str | _Bool | _Int | _Float, Discriminator(_kind, **_MISFIT)]
 Batch: TypeAlias = Annotated[tuple[Scalar | None, ...], Field(min_length=1)]
 Data: TypeAlias = Annotated[
-    _Str | _Bool | _Int | _Float | Annotated[Batch, Tag("list")], Discriminator(_kind, **_MISFIT)
+    _Str | _Bool | _Int | _Float | Annotated[Batch, tag("list")], Discriminator(_kind, **_MISFIT)
 ]
 Texts: TypeAlias = Annotated[
-    _Str | Annotated[tuple[StrictStr, ...], Field(min_length=1), Tag("list")],
+    _Str | Annotated[tuple[StrictStr, ...], Field(min_length=1), tag("list")],
     Discriminator(_kind, custom_error_type="texts", custom_error_message="expected text, or a list of texts"),
 ]
 
@@ -78,3 +101,8 @@ def _supported(version: int) -> int:
 
 
 SchemaVersion: TypeAlias = Annotated[StrictInt, AfterValidator(_supported)]
+
+
+def escape(name: str) -> str:
+    """Escape one step of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
+from backtalk.wire.base import BRANCH, escape
 from backtalk.wire.errors import Code, Refused, invalid
 
 GZIP_ABOVE: Final = 64 * 1024
@@ -76,7 +77,9 @@ def parse(body: bytes) -> dict[str, Any]:
     try:
         value = from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        raise invalid("body", f"is not valid JSON in UTF-8: {error}") from error
+        raise invalid(
+            "body", f"is not valid JSON in UTF-8 ({error}); send one JSON object, nested less than 200 levels"
+        ) from error
     if not isinstance(value, dict):
         raise invalid("body", f"is a JSON {_json_name(value)}; send an object")
     if _HUGE_NUMBER.search(body):
@@ -118,8 +121,9 @@ def encode(model: BaseModel) -> bytes:
 def refusal(error: ValidationError) -> Refused:
     """Translate pydantic's findings; the values themselves stay out, they may be secret."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    unsupported = any(problem["type"] == "unsupported_schema_version" for problem in problems)
-    told = _without_echoes([_told(problem) for problem in problems])
+    # a message of a later version is told as such, whatever else a reader of this version finds odd in it
+    unsupported = [problem for problem in problems if problem["type"] == "unsupported_schema_version"]
+    told = _without_echoes([_told(problem) for problem in unsupported or problems])
     more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
     path, problem = told[0]
     return Refused(
@@ -130,8 +134,6 @@ def refusal(error: ValidationError) -> Refused:
     )
 
 
-# steps that pydantic adds to a location for the branch of a union it took
-_BRANCHES: Final = frozenset({"text", "variable", "part", "list", "one", "str", "bool", "int", "float"})
 _REMEDIES: Final = {
     "missing": "is missing; add it",
     "extra_forbidden": "is not known; leave it out, or check the spelling",
@@ -144,7 +146,7 @@ _OWN_PATH: Final = re.compile(r"([^\s:]+): (.+)", re.DOTALL)
 
 def _told(problem: ErrorDetails) -> tuple[str, str]:
     """Return path and problem; our own validators name the rest of the path before a colon."""
-    steps = [str(step) for at, step in enumerate(problem["loc"]) if not (at and step in _BRANCHES)]
+    steps = [escape(str(step)) for step in problem["loc"] if not str(step).startswith(BRANCH)]
     message = _REMEDIES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "value_error" and (own := _OWN_PATH.fullmatch(message)):
         steps.append(own[1])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, JsonValue, StrictBool, StrictStr, field_validator
+from pydantic import Discriminator, Field, JsonValue, StrictBool, StrictStr, field_validator
 
 from backtalk.wire.answer import Answer
-from backtalk.wire.base import Frozen, Identifier, Lenient, Number, Texts, absent
+from backtalk.wire.base import Frozen, Identifier, Lenient, Number, Texts, absent, one_or_list, tag
 from backtalk.wire.errors import Error
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import Options
@@ -26,21 +26,23 @@ class FeedbackItem(Frozen):
     source: str | None = Field(default=None, exclude_if=absent)
 
 
-def _as_list(graphs: Any) -> Any:
-    return graphs if isinstance(graphs, list | tuple) else (graphs,)
-
-
 class Feedback(Frozen):
     """A graph, or fragments of one, with criticism of some of its variables."""
 
     graph: Annotated[
-        tuple[Graph, ...], BeforeValidator(_as_list, json_schema_input_type=Graph | list[Graph])
-    ] = Field(min_length=1)
+        Annotated[Graph, tag("one")] | Annotated[tuple[Graph, ...], Field(min_length=1), tag("list")],
+        Discriminator(one_or_list),
+    ]
     feedback: tuple[FeedbackItem, ...] = Field(min_length=1)
     wrt: tuple[Identifier, ...] | None = None
     model: StrictStr | None = Field(default=None, min_length=1, exclude_if=absent)
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     backtalk: Options = Options()
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The fragments, one or several."""
+        return self.graph if isinstance(self.graph, tuple) else (self.graph,)
 
     @field_validator("arguments")
     @classmethod

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
 
-from backtalk.wire.base import SCHEMA_VERSION, Data, Frozen, Identifier, SchemaVersion, absent
+from backtalk.wire.base import SCHEMA_VERSION, Data, Frozen, Identifier, SchemaVersion, absent, escape
 from backtalk.wire.scan import Index, scan
 
 Role: TypeAlias = Literal["developer", "system", "user", "assistant", "tool", "function"]
@@ -67,7 +67,9 @@ class ChatCompletion(Frozen):
     model: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     messages: tuple[RecordedMessage, ...]
-    inputs: dict[str, Identifier | tuple[Identifier, ...]] = Field(default_factory=dict)
+    inputs: dict[str, Identifier | Annotated[tuple[Identifier, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
     tools: tuple[dict[str, JsonValue], ...] | None = Field(default=None, exclude_if=absent)
     tool_choice: JsonValue = Field(default=None, exclude_if=absent)
     outputs: tuple[Identifier, ...]
@@ -95,11 +97,6 @@ class ChatCompletion(Frozen):
             for item in message.content or ()
             if isinstance(item, PartRef)
         )
-
-
-def escape(name: str) -> str:
-    """Escape one step of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 # A union on `op` as soon as there is a second member: Annotated[A | B, Field(discriminator="op")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -15,18 +16,20 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
-    Tag,
     model_validator,
 )
 
 from backtalk.wire.answer import Answer
 from backtalk.wire.base import (
+    BRANCH,
     SCHEMA_VERSION,
     Data,
     Frozen,
     Identifier,
     SchemaVersion,
     absent,
+    one_or_list,
+    tag,
 )
 from backtalk.wire.graph import Graph, Role
 
@@ -35,8 +38,12 @@ MAX_BATCH: Final = 256
 MAX_CHOICES: Final = 128
 
 
+# pydantic would take a number, or a text of digits, for seconds since 1970
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+
+
 def _rfc3339(value: Any) -> Any:
-    if value is not None and not isinstance(value, str):
+    if value is not None and not (isinstance(value, str) and _DATE.match(value)):
         raise ValueError("write the time as RFC 3339 text, e.g. 2026-01-31T12:00:00Z")
     return value
 
@@ -76,18 +83,18 @@ class InlineVariable(Frozen):
 
 def _content_kind(item: Any) -> str | None:
     if isinstance(item, str):
-        return "text"
+        return f"{BRANCH}text"
     if isinstance(item, InlineVariable):
-        return "variable"
+        return f"{BRANCH}variable"
     if isinstance(item, dict):
-        return "part" if "type" in item else "variable" if "data" in item else None
+        return f"{BRANCH}part" if "type" in item else f"{BRANCH}variable" if "data" in item else None
     return None
 
 
 ContentItem: TypeAlias = Annotated[
-    Annotated[StrictStr, Tag("text")]
-    | Annotated[InlineVariable, Tag("variable")]
-    | Annotated[dict[str, JsonValue], Tag("part")],
+    Annotated[StrictStr, tag("text")]
+    | Annotated[InlineVariable, tag("variable")]
+    | Annotated[dict[str, JsonValue], tag("part")],
     Discriminator(
         _content_kind,
         custom_error_type="content_item",
@@ -98,13 +105,13 @@ ContentItem: TypeAlias = Annotated[
 
 
 def _variable_like(value: Any) -> str | None:
-    return (
-        "text" if isinstance(value, str) else "variable" if isinstance(value, dict | InlineVariable) else None
-    )
+    if isinstance(value, str):
+        return f"{BRANCH}text"
+    return f"{BRANCH}variable" if isinstance(value, dict | InlineVariable) else None
 
 
 InputItem: TypeAlias = Annotated[
-    Annotated[StrictStr, Tag("text")] | Annotated[InlineVariable, Tag("variable")],
+    Annotated[StrictStr, tag("text")] | Annotated[InlineVariable, tag("variable")],
     Discriminator(
         _variable_like,
         custom_error_type="input_item",
@@ -114,7 +121,7 @@ InputItem: TypeAlias = Annotated[
 
 
 def _content_shape(content: Any) -> str:
-    return "text" if content is None or isinstance(content, str) else "list"
+    return f"{BRANCH}text" if content is None or isinstance(content, str) else f"{BRANCH}list"
 
 
 class Message(BaseModel):
@@ -124,8 +131,8 @@ class Message(BaseModel):
 
     role: Role
     content: Annotated[
-        Annotated[StrictStr | None, Tag("text")]
-        | Annotated[tuple[ContentItem, ...], Tag("list"), Field(min_length=1)],
+        Annotated[StrictStr | None, tag("text")]
+        | Annotated[tuple[ContentItem, ...], tag("list"), Field(min_length=1)],
         Discriminator(_content_shape),
     ] = None
 
@@ -137,9 +144,9 @@ class Message(BaseModel):
 
 
 Input: TypeAlias = Annotated[
-    Annotated[InputItem, Tag("one")]
-    | Annotated[tuple[InputItem, ...], Tag("list"), Field(min_length=1, max_length=MAX_BATCH)],
-    Discriminator(lambda value: "list" if isinstance(value, list | tuple) else "one"),
+    Annotated[InputItem, tag("one")]
+    | Annotated[tuple[InputItem, ...], tag("list"), Field(min_length=1, max_length=MAX_BATCH)],
+    Discriminator(one_or_list),
 ]
 
 

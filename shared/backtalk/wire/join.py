@@ -6,6 +6,9 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from backtalk.wire.codec import refusal
 from backtalk.wire.errors import Code, Refused
 from backtalk.wire.graph import Graph, Operation, Variable
 
@@ -21,8 +24,11 @@ def join(fragments: Sequence[Graph]) -> Graph:
     ordered = _in_order(tuple(operations.values()))
     try:
         return Graph(variables=tuple(variables.values()), operations=ordered, parts=parts)
-    except ValueError as error:
-        raise Refused(Code.GRAPH_CONFLICT, f"graph: the fragments do not fit together: {error}") from error
+    except ValidationError as error:
+        told = refusal(error)
+        raise Refused(
+            Code.GRAPH_CONFLICT, f"graph: the fragments do not fit together: {told}", **told.error.details
+        ) from error
 
 
 def _merge(entries: Iterable[tuple[str, _Entry]], kind: str, comparable: Any) -> dict[str, _Entry]:
@@ -65,7 +71,7 @@ def _check_writers(operations: Iterable[Operation]) -> None:
             if writers.setdefault(output, operation.id) != operation.id:
                 raise Refused(
                     Code.GRAPH_CONFLICT,
-                    f"graph: variable {output!r} is written by two operations",
+                    f"graph: variable {output!r} is written by two operations; use a new id for one",
                     id=output,
                     values=[writers[output], operation.id],
                 )
@@ -95,6 +101,8 @@ def _in_order(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     if len(ordered) < len(operations):
         cycle = [operations[at].id for at, count in enumerate(waiting) if count]
         raise Refused(
-            Code.GRAPH_CONFLICT, f"graph: joined, these operations form a cycle: {cycle}", values=cycle
+            Code.GRAPH_CONFLICT,
+            f"graph: joined, these operations form a cycle: {cycle}; leave one of them out",
+            values=cycle,
         )
     return tuple(ordered)

@@ -29,6 +29,9 @@ def scan(graph: Graph) -> Index:
     variables = _unique(graph.variables, "variables")
     operations = {id: at for at, id in enumerate(_unique(graph.operations, "operations"))}
     requires_grad = {variable.id: variable.requires_grad for variable in graph.variables}
+    lists = {
+        variable.id: len(variable.data) for variable in graph.variables if isinstance(variable.data, tuple)
+    }
     writers: dict[str, int] = {}
     all_positions = []
     batches = []
@@ -37,7 +40,7 @@ def scan(graph: Graph) -> Index:
         for position in positions:
             _check_read(at, position, variables, operations)
         _check_parts(at, operation, graph)
-        batch = batch_size(at, positions, variables)
+        batch = _batch(at, positions, lists)
         wants = any(requires_grad[position.variable] for position in positions)
         for output in operation.outputs:
             _check_write(at, operation, output, batch, variables, writers)
@@ -53,7 +56,7 @@ def _unique(items: Iterable[_Named], kind: str) -> dict[str, _Named]:
     found: dict[str, _Named] = {}
     for at, item in enumerate(items):
         if item.id in found:
-            raise ValueError(f"{kind}/{at}/id: {item.id!r} stands twice; an id names one value for ever")
+            raise ValueError(f"{kind}/{at}/id: {item.id!r} stands twice; give each value an id of its own")
         found[item.id] = item
     return found
 
@@ -64,7 +67,7 @@ def _check_read(
     variable = variables.get(position.variable)
     if variable is None:
         raise ValueError(
-            f"operations/{at}/{position.path}: reads {position.variable!r}, which is not among the variables"
+            f"operations/{at}/{position.path}: reads {position.variable!r}, which is not among the variables; add it"
         )
     if variable.producer is not None and operations.get(variable.producer, -1) >= at:
         raise ValueError(
@@ -79,21 +82,21 @@ def _check_parts(at: int, operation: Operation, graph: Graph) -> None:
             raise ValueError(f"operations/{at}/messages: part {part!r} is not in the graph's parts; add it")
 
 
-def batch_size(at: int, positions: Iterable[Position], variables: dict[str, Variable]) -> int | None:
-    """Return how many samples an operation has, None for a scalar one."""
+def _batch(at: int, positions: Iterable[Position], lists: dict[str, int]) -> int | None:
+    """Return how many samples an operation has, None for a scalar one; `lists` holds the length of every batch."""
     lengths: dict[str, int] = {}
     for path, sample, id in positions:
-        data = variables[id].data
-        if sample is None:
-            if isinstance(data, tuple):
-                lengths[path] = len(data)
-        elif isinstance(data, tuple):
-            raise ValueError(f"operations/{at}/{path}: a list of ids may not name a batch; {id!r} is one")
-        else:
+        if sample is not None:
+            if id in lists:
+                raise ValueError(f"operations/{at}/{path}: a list of ids may not name a batch; {id!r} is one")
             lengths[path] = sample + 1
+        elif id in lists:
+            lengths[path] = lists[id]
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
-        raise ValueError(f"operations/{at}: batch lengths differ ({told}); all lists of a batch agree")
+        raise ValueError(
+            f"operations/{at}: batch lengths differ ({told}); give all lists of a batch one length"
+        )
     return next(iter(lengths.values()), None)
 
 
@@ -108,11 +111,15 @@ def _check_write(
     path = f"operations/{at}/outputs"
     variable = variables.get(output)
     if variable is None:
-        raise ValueError(f"{path}: {output!r} is not among the variables")
+        raise ValueError(f"{path}: {output!r} is not among the variables; add it")
     if output in writers:
-        raise ValueError(f"{path}: {output!r} is already written by operation {writers[output]}")
+        raise ValueError(
+            f"{path}: {output!r} is already written by operation {writers[output]}; use a new id"
+        )
     if variable.producer != operation.id:
-        raise ValueError(f"{path}: {output!r} names the producer {variable.producer!r}, not {operation.id!r}")
+        raise ValueError(
+            f"{path}: {output!r} names the producer {variable.producer!r}; it should be {operation.id!r}"
+        )
     length = len(variable.data) if isinstance(variable.data, tuple) else None
     if length != batch:
         raise ValueError(

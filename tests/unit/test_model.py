@@ -1,0 +1,232 @@
+"""The view that one message has of the models: its limit, its stop, and what it has paid."""
+
+import asyncio
+
+import pytest
+
+from backtalk.runtime.gate import FairGate
+from backtalk.runtime.model import Completion, View, limit_of, total
+from backtalk.wire.errors import BacktalkError, Code, Refused, Stopped, Unavailable
+
+BODY = {"model": "m", "messages": []}
+FINE = Completion({"choices": [{"message": {"content": "fine"}}], "usage": {"total_tokens": 3}})
+UNAVAILABLE = Unavailable(Code.UPSTREAM_UNAVAILABLE, "down", retry_after=7)
+REFUSED = Refused(Code.UPSTREAM_REJECTED, "no")
+
+
+class Endpoint:
+    """An adapter whose calls wait until the gate opens, and then end as told; `linger` delays being cancelled."""
+
+    def __init__(self, outcome=FINE, *, opened=True, linger=None):
+        self.outcome = outcome
+        self.open = asyncio.Event()
+        self.linger = linger
+        self.owners = []
+        if opened:
+            self.open.set()
+
+    def check(self, endpoint):
+        if endpoint != "openai":
+            raise REFUSED
+
+    async def complete(self, endpoint, body, owner):
+        self.owners.append(owner)
+        try:
+            await self.open.wait()
+        finally:
+            if self.linger:
+                await self.linger.wait()
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def view(endpoint, *, budget=60.0, deadline=None):
+    return View(endpoint, limit_of(asyncio.get_running_loop().time(), budget, deadline))
+
+
+async def ended(call):
+    with pytest.raises(BacktalkError) as caught:
+        await call
+    return caught.value
+
+
+async def settle():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_call_goes_to_the_adapter_in_the_name_of_its_message():
+    """The view itself is the owner of its calls, so the gate can be fair between messages."""
+    endpoint = Endpoint()
+    one, other = view(endpoint), view(endpoint)
+    assert await one.complete("openai", BODY) is FINE
+    assert await other.complete("openai", BODY) is FINE
+    assert endpoint.owners == [one, other]
+    assert one != other
+
+
+async def test_an_unknown_endpoint_is_refused_by_the_adapter():
+    """What is configured is known behind the view."""
+    with pytest.raises(Refused):
+        view(Endpoint()).check("elsewhere")
+
+
+async def test_complete_answers_are_counted_as_paid():
+    """Only what came back whole was paid for."""
+    endpoint = Endpoint()
+    one = view(endpoint)
+    await one.complete("openai", BODY)
+    await one.complete("openai", BODY)
+    endpoint.outcome = UNAVAILABLE
+    await ended(one.complete("openai", BODY))
+    assert one.paid == 2
+
+
+async def test_an_endpoint_that_is_down_is_remembered():
+    """The worker decides on a later try from what the view has seen."""
+    one = view(Endpoint(UNAVAILABLE))
+    assert await ended(one.complete("openai", BODY)) is UNAVAILABLE
+    assert one.unavailable is UNAVAILABLE
+
+
+async def test_a_refusal_earns_no_later_try():
+    """What the endpoint rejects it will reject again."""
+    one = view(Endpoint(REFUSED))
+    assert await ended(one.complete("openai", BODY)) is REFUSED
+    assert one.unavailable is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "deadline", "code", "retried"),
+    [
+        (0.01, None, Code.UPSTREAM_TIMEOUT, True),
+        (0.01, 60.0, Code.UPSTREAM_TIMEOUT, True),
+        (60.0, 0.01, Code.DEADLINE_EXCEEDED, False),
+        (60.0, 0.0, Code.DEADLINE_EXCEEDED, False),
+        (60.0, -5.0, Code.DEADLINE_EXCEEDED, False),
+    ],
+)
+async def test_what_ends_first_says_why(budget, deadline, code, retried):
+    """The worker's budget may be met by a later try, the sender's deadline may not."""
+    one = view(Endpoint(opened=False), budget=budget, deadline=deadline)
+    error = await ended(one.complete("openai", BODY))
+    assert error.error.code == code
+    assert (one.unavailable is not None) is retried
+    assert one.paid == 0
+
+
+def test_the_limit_is_in_the_loops_time():
+    """Whichever is sooner, counted from now."""
+    assert limit_of(100.0, 30.0, None).at == 130.0
+    assert limit_of(100.0, 30.0, 10.0).at == 110.0
+    assert limit_of(100.0, 30.0, 50.0).at == 130.0
+
+
+async def test_all_calls_of_a_message_end_at_its_limit():
+    """Calls inside the gate and calls in line for it end together, and each says the same."""
+    gate = FairGate(2)
+
+    class Gated(Endpoint):
+        async def complete(self, endpoint, body, owner):
+            await gate.enter(owner)
+            try:
+                return await super().complete(endpoint, body, owner)
+            finally:
+                gate.leave()
+
+    endpoint = Gated(opened=False)
+    one = view(endpoint, budget=0.01)
+    calls = [asyncio.create_task(one.complete("openai", BODY)) for _ in range(6)]
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(end) for end in ends] == [Unavailable] * 6
+    endpoint.open.set()
+    assert await view(endpoint).complete("openai", BODY) is FINE
+
+
+async def test_a_stopped_message_ends_its_calls_and_makes_no_more():
+    """Stopping raises in the view, for calls under way and for calls to come."""
+    endpoint = Endpoint(opened=False)
+    one, other = view(endpoint), view(endpoint)
+    call = asyncio.create_task(one.complete("openai", BODY))
+    untouched = asyncio.create_task(other.complete("openai", BODY))
+    await settle()
+    one.stop()
+    assert isinstance(await ended(call), Stopped)
+    assert isinstance(await ended(one.complete("openai", BODY)), Stopped)
+    assert (one.stopped, one.unavailable, other.stopped) == (True, None, False)
+    endpoint.open.set()
+    assert await untouched is FINE
+
+
+async def test_a_stop_keeps_what_was_paid():
+    """What had come back before still counts."""
+    one = view(Endpoint())
+    await one.complete("openai", BODY)
+    one.stop()
+    await ended(one.complete("openai", BODY))
+    assert one.paid == 1
+
+
+async def test_a_message_can_be_stopped_twice():
+    """The second time changes nothing."""
+    one = view(Endpoint(opened=False, linger=asyncio.Event()))
+    call = asyncio.create_task(one.complete("openai", BODY))
+    await settle()
+    one.stop()
+    await settle()
+    one.stop()
+    one._adapter.linger.set()
+    assert isinstance(await ended(call), Stopped)
+
+
+async def test_a_message_can_be_stopped_while_its_limit_ends_it():
+    """A call that is still closing its connection when the drain ends disturbs nobody."""
+    one = view(Endpoint(opened=False, linger=asyncio.Event()), budget=0.01)
+    call = asyncio.create_task(one.complete("openai", BODY))
+    await asyncio.sleep(0.03)
+    one.stop()
+    one._adapter.linger.set()
+    assert isinstance(await ended(call), BacktalkError)
+
+
+async def test_cancelling_the_caller_is_no_timeout():
+    """A cancellation from outside stays one."""
+    call = asyncio.create_task(view(Endpoint(opened=False)).complete("openai", BODY))
+    await settle()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+@pytest.mark.parametrize(
+    ("usages", "sum_"),
+    [
+        ([], {}),
+        ([{}], {}),
+        ([{"a": 1}, {"a": 2, "b": 0.5}], {"a": 3, "b": 0.5}),
+        ([{"d": {"x": 1, "y": 2}}, {"d": {"x": 3}}, {}], {"d": {"x": 4, "y": 2}}),
+        ([{"d": None}, {"d": {"x": 1}}], {"d": {"x": 1}}),
+        ([{"d": {"x": 1}}, {"d": None}], {"d": {"x": 1}}),
+        ([{"tier": "default", "flag": True, "list": [1]}], {}),
+    ],
+    ids=str,
+)
+def test_usages_are_summed_with_their_details(usages, sum_):
+    """Numbers add up however deep; what is no number is left out."""
+    assert total(usages) == sum_
+
+
+def test_summing_leaves_the_usages_as_they_are():
+    """The usage of a completion is part of the answer."""
+    usage = {"d": {"x": 1}}
+    total([usage, usage])
+    assert usage == {"d": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("body", "usage"), [({}, {}), ({"usage": None}, {}), ({"usage": {"a": 1}}, {"a": 1})]
+)
+def test_a_completion_without_usage_cost_nothing_that_is_known(body, usage):
+    """Some servers leave the usage out."""
+    assert Completion(body).usage == usage

@@ -1,0 +1,281 @@
+"""The settings of a worker: read from the environment, and never told with their secrets."""
+
+import json
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from backtalk.runtime import settings as module
+from backtalk.runtime.settings import Settings, explain, table, without_password
+
+CANARY = "canary-77e0"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Give each test an environment in which nothing of ours is set."""
+    for name in list(os.environ):
+        if name.startswith(("BACKTALK_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def read(environment, **variables):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    return Settings()
+
+
+def mistake(environment, **variables):
+    with pytest.raises(ValidationError) as caught:
+        read(environment, **variables)
+    return explain(caught.value)
+
+
+def test_an_empty_environment_is_enough():
+    """Every setting has the default of the design."""
+    settings = Settings()
+    assert settings.namespace == "backtalk"
+    assert settings.model_concurrency == 256
+    assert settings.job_budget_seconds == 900
+    assert settings.max_age_seconds == 86_400
+    assert settings.backward_model is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("BACKTALK_NAMESPACE", "team-a.prod_1", "namespace", "team-a.prod_1"),
+        ("BACKTALK_CONCURRENCY", "7", "concurrency", 7),
+        ("BACKTALK_MODEL_CONCURRENCY", "9", "model_concurrency", 9),
+        ("BACKTALK_JOB_BUDGET_SECONDS", "12.5", "job_budget_seconds", 12.5),
+        ("BACKTALK_DRAIN_SECONDS", "0", "drain_seconds", 0),
+        ("BACKTALK_MAX_ATTEMPTS", "1", "max_attempts", 1),
+        ("BACKTALK_MAX_AGE_SECONDS", "60", "max_age_seconds", 60),
+        ("BACKTALK_BACKWARD_MODEL", "org/critic", "backward_model", "org/critic"),
+        ("BACKTALK_LOG_LEVEL", "debug", "log_level", "debug"),
+        ("BACKTALK_LOG_FORMAT", "console", "log_format", "console"),
+    ],
+)
+def test_a_variable_sets_its_setting(environment, variable, value, field, expected):
+    """The names are those of the design."""
+    assert getattr(read(environment, **{variable: value}), field) == expected
+
+
+def test_the_broker_is_a_secret_with_a_variable(environment):
+    """A password may stand in the URL, so it is not printed by accident."""
+    settings = read(environment, BACKTALK_AMQP_URL=f"amqp://me:{CANARY}@rabbit:5671/vhost")
+    assert settings.amqp_url.get_secret_value() == f"amqp://me:{CANARY}@rabbit:5671/vhost"
+    assert CANARY not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BACKTALK_NAMESPACE", "a b"),
+        ("BACKTALK_NAMESPACE", "a..b"),
+        ("BACKTALK_NAMESPACE", "a.*"),
+        ("BACKTALK_CONCURRENCY", "0"),
+        ("BACKTALK_CONCURRENCY", "many"),
+        ("BACKTALK_MODEL_CONCURRENCY", "0"),
+        ("BACKTALK_JOB_BUDGET_SECONDS", "0"),
+        ("BACKTALK_DRAIN_SECONDS", "-1"),
+        ("BACKTALK_MAX_ATTEMPTS", "0"),
+        ("BACKTALK_LOG_LEVEL", "loud"),
+        ("BACKTALK_LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_explained_by_its_variable(environment, variable, value):
+    """Each line names the variable to mend."""
+    assert mistake(environment, **{variable: value}).startswith(f"{variable}: ")
+
+
+def test_several_mistakes_are_explained_in_one_go(environment):
+    """A line for each."""
+    told = mistake(environment, BACKTALK_CONCURRENCY="0", BACKTALK_LOG_FORMAT="xml")
+    assert [line.partition(":")[0] for line in told.splitlines()] == [
+        "BACKTALK_CONCURRENCY",
+        "BACKTALK_LOG_FORMAT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("budget", "drain", "fits"), [(1679, 120, True), (1680, 120, False), (900, 900, False)]
+)
+def test_budget_and_drain_stay_below_the_brokers_consumer_timeout(environment, budget, drain, fits):
+    """Otherwise the broker closes the channel under a job that is still allowed to run."""
+    variables = {"BACKTALK_JOB_BUDGET_SECONDS": str(budget), "BACKTALK_DRAIN_SECONDS": str(drain)}
+    if fits:
+        assert read(environment, **variables).job_budget_seconds == budget
+    else:
+        told = mistake(environment, **variables)
+        assert all(name in told for name in variables)
+        assert "1800" in told
+
+
+# ---- endpoints
+
+LOCAL = {"base_url": "http://localhost:8000/v1", "api_key_env": "LOCAL_KEY", "concurrency": 3}
+
+
+def test_the_default_endpoint_follows_the_variables_of_every_openai_client(environment):
+    """OPENAI_BASE_URL and OPENAI_API_KEY make the endpoint that is named openai."""
+    settings = read(environment, OPENAI_BASE_URL="http://here/v1", OPENAI_API_KEY="sk")
+    (endpoint,) = settings.named_endpoints().values()
+    assert (endpoint.name, endpoint.base_url, endpoint.api_key) == ("openai", "http://here/v1", "sk")
+    assert endpoint.concurrency == 256
+
+
+def test_without_a_base_url_the_default_endpoint_is_openais_own(environment):
+    """As the SDK has it; an empty variable is none."""
+    endpoint = read(environment, OPENAI_BASE_URL="").named_endpoints()["openai"]
+    assert (endpoint.base_url, endpoint.api_key) == ("https://api.openai.com/v1", None)
+
+
+@pytest.mark.parametrize("form", ["json", "file"])
+def test_named_endpoints_come_as_json_or_as_a_file_of_it(environment, tmp_path, form):
+    """A key is named by its environment variable and looked up here, in the worker."""
+    text = json.dumps({"local": LOCAL, "bare": {"base_url": "http://bare/v1"}})
+    path = tmp_path / "endpoints.json"
+    path.write_text(text, encoding="utf-8")
+    settings = read(
+        environment,
+        BACKTALK_ENDPOINTS=text if form == "json" else str(path),
+        LOCAL_KEY="k",
+        OPENAI_API_KEY="o",
+    )
+    endpoints = settings.named_endpoints()
+    assert {
+        name: (e.base_url, e.api_key, e.concurrency) for name, e in endpoints.items() if name != "openai"
+    } == {
+        "local": ("http://localhost:8000/v1", "k", 3),
+        "bare": ("http://bare/v1", None, 256),
+    }
+    assert endpoints["openai"].api_key == "o"
+
+
+def test_the_default_endpoint_can_be_named_like_any_other(environment):
+    """What is configured under its name replaces it."""
+    settings = read(environment, BACKTALK_ENDPOINTS=json.dumps({"openai": LOCAL}), LOCAL_KEY="k")
+    assert settings.named_endpoints()["openai"].base_url == LOCAL["base_url"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{",
+        "/no/such/file.json",
+        '{"x": {}}',
+        '{"x": {"base_url": 5}}',
+        '{"x": {"base_url": "http://x", "concurrency": 0}}',
+        '{"x": {"base_url": "http://x", "api_key": "in plain sight"}}',
+        '{"x": []}',
+    ],
+)
+def test_endpoints_that_cannot_be_read_are_explained_by_their_variable(environment, value):
+    """A key in plain sight is refused as well: keys live in variables of their own."""
+    assert mistake(environment, BACKTALK_ENDPOINTS=value).startswith("BACKTALK_ENDPOINTS")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"not json"])
+def test_a_file_of_endpoints_that_is_no_json_object_is_explained(environment, tmp_path, content):
+    """The file is read at start, so the mistake is told at start."""
+    path = tmp_path / "endpoints.json"
+    path.write_bytes(content)
+    assert mistake(environment, BACKTALK_ENDPOINTS=str(path)).startswith("BACKTALK_ENDPOINTS: ")
+
+
+# ---- secrets
+
+
+def test_the_settings_in_force_are_told_without_secrets(environment):
+    """Keys and passwords never leave the worker, not even into its own log."""
+    endpoints = {
+        "local": {"base_url": f"http://user:{CANARY}@host/v1?token={CANARY}", "api_key_env": "LOCAL_KEY"}
+    }
+    told = read(
+        environment,
+        BACKTALK_AMQP_URL=f"amqp://me:{CANARY}@rabbit/%2f?secret={CANARY}",
+        BACKTALK_ENDPOINTS=json.dumps(endpoints),
+        LOCAL_KEY=CANARY,
+        OPENAI_API_KEY=CANARY,
+        OPENAI_BASE_URL=f"https://user:{CANARY}@proxy/v1",
+    ).describe()
+    assert CANARY not in json.dumps(told)
+    assert told["amqp_url"] == "amqp://me:***@rabbit/%2f"
+    assert told["endpoints"]["local"] == {"base_url": "http://user:***@host/v1", "key": True}
+    assert told["endpoints"]["openai"]["key"] is True
+    assert told["namespace"] == "backtalk"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"BACKTALK_ENDPOINTS": '{"x": {"base_url": "http://x", "api_key": "' + CANARY + '"}}'},
+        {"BACKTALK_ENDPOINTS": '{"x": {"base_url": "http://x", "concurrency": "' + CANARY + '"}}'},
+        {"BACKTALK_ENDPOINTS": '{"x": "' + CANARY},
+        {"BACKTALK_ENDPOINTS": '{"x": "' + CANARY + '"}'},
+        {"BACKTALK_ENDPOINTS": f"/no/such/{CANARY}"},
+        {"BACKTALK_CONCURRENCY": CANARY},
+        {"BACKTALK_LOG_LEVEL": CANARY},
+        {"BACKTALK_NAMESPACE": f"{CANARY} with a space"},
+        {"BACKTALK_AMQP_URL": f"amqp://me:{CANARY}@x", "BACKTALK_JOB_BUDGET_SECONDS": "9999"},
+    ],
+    ids=str,
+)
+def test_a_mistake_is_explained_without_the_value(environment, variables):
+    """A value in the wrong variable may well be a key."""
+    assert CANARY not in mistake(environment, **variables)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("amqp://guest:guest@host:5672/vhost", "amqp://guest:***@host:5672/vhost"),
+        ("amqp://host", "amqp://host"),
+        ("amqp://user@host", "amqp://user:***@host"),
+        ("amqp://:secret@host", "amqp://:***@host"),
+        ("amqp://u:p@ss@host", "amqp://u:***@host"),
+        ("https://host/v1?key=secret#secret", "https://host/v1"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_told_without_password_and_query(url, told):
+    """Where it is and who asks may be known."""
+    assert without_password(url) == told
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"user:{CANARY}@host:5672/",
+        f"amqp:user:{CANARY}@host",
+        f"amqp:/user:{CANARY}@host",
+        f"amqp://user:pass/{CANARY}@host",
+        f"amqp://user:{CANARY}/x@host",
+        f"amqp://user:pass#{CANARY}@host",
+    ],
+)
+def test_a_url_with_a_slip_in_it_is_told_without_password_too(url):
+    """A scheme forgotten or a slash not escaped must not bring the password into the log."""
+    assert CANARY not in without_password(url)
+
+
+def test_help_lists_every_setting_with_its_variable():
+    """Each has a documented default."""
+    rows = table().splitlines()
+    assert len(rows) == len(Settings.model_fields)
+    assert all(f"BACKTALK_{name.upper()} " in table() for name in Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_settings_are_frozen(environment):
+    """What a worker was told at start holds until it ends."""
+    with pytest.raises(ValidationError):
+        read(environment).concurrency = 1
+
+
+def test_the_oldest_brokers_timeout_is_the_one_that_counts():
+    """RabbitMQ before 3.12 takes the node's 30 minutes, whatever the queue says."""
+    assert module.OLDEST_CONSUMER_TIMEOUT == 1800

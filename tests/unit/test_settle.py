@@ -1,0 +1,83 @@
+"""What becomes of a delivery: the whole decision as one table."""
+
+from itertools import product
+
+import pytest
+
+from backtalk.runtime.settle import HandBack, Outcome, Patience, Reply, Rung, Standing, decide
+
+PATIENCE = Patience(attempts=5, age=86_400)
+TRIES = {
+    "first try": Standing(0, 0),
+    "fourth try": Standing(3, 86_399),
+    "last try": Standing(4, 0),
+    "beyond": Standing(9, 0),
+    "too old": Standing(0, 86_400),
+}
+RETRIES = {
+    "no retry": None,
+    "retry": 0.0,
+    "retry in 25 s": 25.0,
+    "retry in 5 min": 300.0,
+    "retry in 2 h": 7200.0,
+}
+
+# where nothing was paid, nothing stopped and the message could be read: what is asked, on which try
+RUNGS = {
+    ("retry", "first try"): Rung("5s"),
+    ("retry in 25 s", "first try"): Rung("30s"),
+    ("retry in 5 min", "first try"): Rung("10m"),
+    ("retry in 2 h", "first try"): Rung("10m"),
+    ("retry", "fourth try"): Rung("10m"),
+    ("retry in 25 s", "fourth try"): Rung("10m"),
+    ("retry in 5 min", "fourth try"): Rung("10m"),
+    ("retry in 2 h", "fourth try"): Rung("10m"),
+}
+
+
+def expected(*, paid, stopped, unreadable, retry, tried):
+    if unreadable:
+        return Reply(file=True)
+    if paid:
+        return Reply()
+    if stopped:
+        return HandBack()
+    return RUNGS.get((retry, tried), Reply())
+
+
+@pytest.mark.parametrize("tried", TRIES)
+@pytest.mark.parametrize("retry", RETRIES)
+@pytest.mark.parametrize("unreadable", [False, True], ids=["readable", "unreadable"])
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+@pytest.mark.parametrize("paid", [False, True], ids=["unpaid", "paid"])
+def test_every_outcome_has_one_action(paid, stopped, unreadable, retry, tried):
+    """Unreadable is filed, paid is answered, stopped is handed back, down is tried again, within patience."""
+    outcome = Outcome(paid=paid, retry_after=RETRIES[retry], stopped=stopped, unreadable=unreadable)
+    assert expected(paid=paid, stopped=stopped, unreadable=unreadable, retry=retry, tried=tried) == decide(
+        outcome, TRIES[tried], PATIENCE
+    )
+
+
+@pytest.mark.parametrize(("attempt", "rung"), list(enumerate(["5s", "30s", "2m", "10m", "10m", "10m"])))
+def test_each_try_waits_longer_than_the_last(attempt, rung):
+    """The rungs are climbed one by one, and the last is used again and again."""
+    assert decide(Outcome(retry_after=0), Standing(attempt, 0), Patience(99, 1e9)) == Rung(rung)
+
+
+def test_a_message_may_be_tried_as_often_as_patience_says():
+    """The first try counts: five tries are four rungs."""
+    actions = [decide(Outcome(retry_after=0), Standing(attempt, 0), PATIENCE) for attempt in range(6)]
+    assert [isinstance(action, Rung) for action in actions] == [True] * 4 + [False] * 2
+
+
+def test_one_try_means_no_retry():
+    """Whoever allows one try gets the answer of the first."""
+    assert decide(Outcome(retry_after=0), Standing(0, 0), Patience(1, 1e9)) == Reply()
+
+
+def test_nothing_is_ever_just_dropped():
+    """Every combination of facts ends in an answer, a later try, or another worker."""
+    facts = product([False, True], [None, 0.0, 1e9], [False, True], [False, True])
+    for (paid, retry_after, stopped, unreadable), standing in product(facts, TRIES.values()):
+        action = decide(Outcome(paid, retry_after, stopped, unreadable), standing, PATIENCE)
+        assert isinstance(action, Reply | Rung | HandBack)
