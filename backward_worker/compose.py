@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -185,11 +185,23 @@ def _json(value: Any) -> str:
 
 def _boundary(shown: Case) -> str:
     """Return a boundary that no text of the case contains, the same one for the same case."""
-    everything = _json(asdict(shown))
+    everything = "\n".join(_strings(shown))
     boundary = hashlib.sha256(everything.encode()).hexdigest()[:12]
     while boundary in everything:
         boundary = hashlib.sha256(boundary.encode()).hexdigest()[:12]
     return boundary
+
+
+def _strings(shown: Case) -> Iterator[str]:
+    yield shown.arguments
+    for message in shown.messages:
+        yield from (message.role, message.text, message.template or "")
+    for output in shown.outputs:
+        yield from (output.role, output.text)
+    for criticism in shown.criticisms:
+        yield from (criticism.origin, criticism.text)
+    for text in shown.texts:
+        yield from (text.path, text.role, text.text)
 
 
 def _fence(boundary: str) -> Callable[[str, str], str]:

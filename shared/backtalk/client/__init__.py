@@ -9,7 +9,7 @@ from backtalk.transport.envelope import (
     Unconfirmed,
     Unroutable,
 )
-from backtalk.wire.errors import BacktalkError, Refused
+from backtalk.wire.errors import BacktalkError, Refused, TooLarge
 
 __all__ = [
     "BacktalkError",
@@ -17,6 +17,7 @@ __all__ = [
     "Client",
     "QueueFull",
     "Refused",
+    "TooLarge",
     "TopologyMismatch",
     "TransportError",
     "Unconfirmed",

@@ -39,7 +39,7 @@ class Client:
 
     Calls may be made from many tasks at once. A lost connection comes back by itself and loses no answer.
     Every method that sends raises Unroutable where no worker ever declared the queues, QueueFull, Unconfirmed
-    after `patience` seconds without a broker, and Refused (`payload_too_large`) before anything is sent.
+    after `patience` seconds without a broker, and TooLarge before anything is sent.
     """
 
     def __init__(

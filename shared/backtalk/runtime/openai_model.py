@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import httpx2
 import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient, Omit
+from openai import AsyncOpenAI, DefaultAioHttpClient, Omit, RequestOptions
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json, to_json
 
@@ -47,6 +47,7 @@ class OpenAIModel:
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         self._endpoints = endpoints
         self._gates = {name: FairGate(endpoint.concurrency) for name, endpoint in endpoints.items()}
+        self._options = {name: _options(endpoint.timeout) for name, endpoint in endpoints.items()}
         self._clients: dict[str, AsyncOpenAI] = {}
         self._open = AsyncExitStack()
 
@@ -93,7 +94,7 @@ class OpenAIModel:
             # the whole address: the SDK takes longer to join it than we take to name it
             url = f"{client.base_url}chat/completions"
             response = await client.post(
-                url, content=content, cast_to=httpx2.Response, options={"headers": _UNSENT}
+                url, content=content, cast_to=httpx2.Response, options=self._options[endpoint]
             )
         except openai.OpenAIError as error:
             raise classify(error, endpoint) from error
@@ -111,8 +112,15 @@ class _Client(AsyncOpenAI):
         return {name: value for name, value in headers.items() if not name.startswith("X-Stainless")}
 
 
-# the two that the SDK adds later on
-_UNSENT: Final = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
+def _options(timeout: float) -> RequestOptions:
+    """Return the options of a call. Those that could be left out would be copied from their defaults each time."""
+    return {
+        # the two headers that the SDK adds later on
+        "headers": {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()},
+        "max_retries": 0,
+        "timeout": timeout,
+        "security": {"bearer_auth": True},
+    }
 
 
 def _client(endpoint: Endpoint) -> AsyncOpenAI:

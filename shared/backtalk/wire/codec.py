@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from backtalk.wire.base import BRANCH, escape
-from backtalk.wire.errors import Code, Refused, invalid
+from backtalk.wire.errors import Code, Refused, TooLarge, invalid
 
 GZIP_ABOVE: Final = 64 * 1024
 MAX_WIRE_BYTES: Final = 8 * 1024 * 1024
@@ -32,10 +32,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 def unpack(body: bytes, encoding: str | None) -> bytes:
     """Return the uncompressed body; refuses unknown encodings and what is too large, before it is unpacked."""
     if len(body) > MAX_WIRE_BYTES:
-        raise Refused(
-            Code.PAYLOAD_TOO_LARGE,
-            f"body: {len(body)} bytes are more than {MAX_WIRE_BYTES}; send it gzipped, or split it",
-        )
+        raise TooLarge(f"{len(body)} bytes are more than {MAX_WIRE_BYTES}; send it gzipped, or split it")
     if encoding in (None, "", "identity", "utf-8"):
         return body
     if encoding == "gzip":
@@ -50,9 +47,7 @@ def _gunzip(body: bytes) -> bytes:
     except zlib.error as error:
         raise invalid("body", "is not gzip, although content_encoding says so") from error
     if len(unpacked) > MAX_BODY_BYTES:
-        raise Refused(
-            Code.PAYLOAD_TOO_LARGE, f"body: unpacks to more than {MAX_BODY_BYTES} bytes; split the message"
-        )
+        raise TooLarge(f"unpacks to more than {MAX_BODY_BYTES} bytes; split the message")
     if not unpacker.eof or unpacker.unused_data:
         raise invalid("body", "is no single complete gzip stream; compress it once, whole")
     return unpacked
@@ -64,10 +59,9 @@ def pack(body: bytes, *, compress: bool) -> tuple[bytes, str | None]:
     if compress and len(body) > GZIP_ABOVE:
         packed, encoding = gzip.compress(body, compresslevel=5, mtime=0), "gzip"
     if len(packed) > MAX_WIRE_BYTES or len(body) > MAX_BODY_BYTES:
-        raise Refused(
-            Code.PAYLOAD_TOO_LARGE,
-            f"body: {len(packed)} bytes ({len(body)} unpacked) pass the limit of {MAX_WIRE_BYTES} "
-            f"({MAX_BODY_BYTES}); split the message",
+        raise TooLarge(
+            f"{len(packed)} bytes ({len(body)} unpacked) pass the limit of {MAX_WIRE_BYTES} ({MAX_BODY_BYTES}); "
+            "split the message"
         )
     return packed, encoding
 

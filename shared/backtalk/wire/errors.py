@@ -2,6 +2,7 @@
 
 * BacktalkError          anything a caller may see; carries an `Error`
   x Refused              the request will never succeed as it is
+    + TooLarge           because it has too many bytes
   x Unavailable          the same request may succeed later; the only class that earns a delayed retry
   x Stopped              the worker is going away; the request itself is fine
 """
@@ -62,6 +63,13 @@ class BacktalkError(Exception):
 
 class Refused(BacktalkError):
     """Raised when the request is wrong; trying again changes nothing."""
+
+
+class TooLarge(Refused):
+    """Raised when a body has more bytes than the broker or a worker takes."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(Code.PAYLOAD_TOO_LARGE, f"body: {problem}", path="body")
 
 
 class Unavailable(BacktalkError):
