@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from backward_worker.gradient import EMPTY, TextGradient
 
 NOTHING: Final = "NO FEEDBACK"
 ASKED_AT_MOST: Final = 2
+ASKED_AT_ONCE: Final = 256
 # a reply that ends in thought has no closing tag
 _THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
@@ -31,6 +33,7 @@ class Asker:
     named: str | None
     arguments: Mapping[str, Any]
     spent: list[dict[str, Any]] = field(default_factory=list)
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ASKED_AT_ONCE))
 
     async def ask(self, operation: Operation, messages: Sequence[dict[str, Any]]) -> TextGradient | Error:
         """Return the gradient in the model's reply, or why there is none."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -19,6 +19,8 @@ from backtalk.wire.graph import ChatCompletion, Graph
 from backward_worker.backward import Contribution, Step
 from backward_worker.gradient import TextGradient
 from backward_worker.plan import Target
+
+MAX_QUOTED: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +177,9 @@ def _origin(contribution: Contribution[TextGradient], graph: Graph) -> str:
 
 
 def _quote(text: str) -> str:
-    """Return untrusted words fit to stand in a line of ours."""
-    return json.dumps(text, ensure_ascii=False)
+    """Return untrusted words fit to stand in a line of ours: short, and without any kind of line break."""
+    shown = text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
+    return json.dumps(" ".join(shown.splitlines()), ensure_ascii=False)
 
 
 def _json(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from backtalk.runtime.model import Model, total
-from backtalk.wire.answer import Status
+from backtalk.wire.answer import status_of
 from backtalk.wire.errors import invalid
 from backtalk.wire.feedback import Entry, Failure, Feedback, FeedbackItem, Gradients
 from backtalk.wire.graph import Graph
@@ -89,7 +89,7 @@ def _answer(
         Failure(variable=f.variable, operation=f.operation, sample=f.sample, error=f.error)
         for f in result.failures
     )
-    status = _status(any(gradients.values()), bool(failures))
+    status = status_of(anything=any(gradients.values()), failures=bool(failures))
     return Gradients(
         id=request.id,
         status=status,
@@ -99,12 +99,6 @@ def _answer(
         metadata=request.body.backtalk.metadata,
         error=failures[0].error if status == "failed" else None,
     )
-
-
-def _status(anything: bool, failures: bool) -> Status:  # noqa: FBT001
-    if not failures:
-        return "completed"
-    return "partial" if anything else "failed"
 
 
 def _entry(said: Seed, role: str) -> Entry:

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import Final, Protocol
 
 from backtalk.prompt import FailedItem
-from backtalk.wire.errors import Error, invalid
+from backtalk.wire.errors import Error, Refused, invalid
 from backward_worker.ask import Asker
 from backward_worker.backward import Rules, Step
 from backward_worker.compose import Questions, case, questions
@@ -33,11 +33,15 @@ def chat_completion(step: Step[TextGradient], *, asker: Asker) -> Sequence[Await
     async def ask(target: Target) -> TextGradient | Error:
         if not any(said.gradient.text for _, said in step.received[target.sample]):
             return EMPTY
-        try:
-            messages = prepared(target.sample).about(target)
-        except FailedItem as failed:
-            return invalid("graph", f"{failed}, but an answer to it is recorded; leave that out").error
-        return await asker.ask(step.operation, messages)
+        # a prompt holds the whole call: no more of them than can be asked about at once
+        async with asker.room:
+            try:
+                messages = prepared(target.sample).about(target)
+            except FailedItem as failed:
+                return invalid("graph", f"{failed}, but an answer to it is recorded; leave that out").error
+            except Refused as refused:
+                return refused.error
+            return await asker.ask(step.operation, messages)
 
     return [ask(target) for target in step.targets]
 

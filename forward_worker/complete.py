@@ -9,7 +9,7 @@ from typing import Any
 
 from backtalk.prompt import FailedItem
 from backtalk.runtime.model import Completion, Model, total
-from backtalk.wire.answer import Status
+from backtalk.wire.answer import status_of
 from backtalk.wire.errors import BacktalkError, Error, invalid
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import DEFAULT_ENDPOINT, CompletionJob, CompletionResult
@@ -36,7 +36,9 @@ async def complete(request: Request[CompletionJob], *, model: Model) -> Completi
     outputs = graph.operations[-1].outputs if graph else ()
     return CompletionResult(
         id=request.id,
-        status=status([item.error for item in items]),
+        status=status_of(
+            anything=any(item.completion for item in items), failures=any(item.error for item in items)
+        ),
         completions=tuple(item.completion.body if item.completion else _as_json(item) for item in items),
         outputs=outputs,
         output=outputs[0] if outputs else None,
@@ -92,10 +94,3 @@ def _in_order(completion: Completion) -> list[dict[str, Any]]:
 def _as_json(item: Item) -> dict[str, Any]:
     assert item.error is not None
     return {"error": item.error.model_dump(mode="json")}
-
-
-def status(errors: Sequence[Error | None]) -> Status:
-    """Return the status of work of which each part failed with an error or did not."""
-    if not any(errors):
-        return "completed"
-    return "failed" if all(errors) else "partial"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -41,7 +42,7 @@ INTERRUPTED = 130
 def main() -> None:
     try:
         app()
-    except (BadFile, BrokerUnreachable, TransportError, Refused) as error:
+    except (BadFile, BrokerUnreachable, TransportError, Refused, OSError) as error:
         console.print(f"backtalk: {error}", style="red", markup=False, highlight=False)
         sys.exit(1)
 
@@ -148,7 +149,12 @@ def run_local() -> None:
 async def _local() -> None:
     from backtalk.local.stack import stack
 
-    async with stack() as running:
+    if os.environ.get("BACKTALK_AMQP_URL") and not os.environ.get("OPENAI_BASE_URL"):
+        raise BadFile(
+            "a simulated model would answer the jobs on your broker; "
+            "set OPENAI_BASE_URL, or unset BACKTALK_AMQP_URL to start a private broker"
+        )
+    async with stack(namespace=os.environ.get("BACKTALK_NAMESPACE") or "backtalk") as running:
         console.print(
             f"export BACKTALK_AMQP_URL={running.amqp_url}\n"
             f"model: {running.model_url}{' (simulated)' if running.simulated else ''}\n"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from backtalk.wire.codec import MAX_BODY_BYTES
+from backtalk.wire.errors import TooLarge
 from backtalk.wire.graph import ChatCompletion, Graph, RecordedMessage, Variable
 
 Part: TypeAlias = dict[str, Any]
@@ -102,27 +103,33 @@ def as_text(value: Any) -> str:
 
 
 def filler(values: Mapping[str, str]) -> Fill:
-    """Return the function that replaces the placeholders of `values` in a text."""
-    pattern = _pattern(tuple(values))
+    """Return the function that replaces the placeholders of `values` in a text.
+
+    It raises TooLarge when all it has put in together passes what a body may have: a short text can ask for a long
+    value many times.
+    """
+    left = MAX_BODY_BYTES
 
     def replace(found: re.Match[str]) -> str:
-        name = found["name"]
-        return found[0] if name is None else values[name]
+        nonlocal left
+        value = values.get(found["name"]) if found["name"] else None
+        if value is None:
+            return found[0]
+        left -= len(value)
+        if left < 0:
+            raise TooLarge(f"filled, the messages pass {MAX_BODY_BYTES} bytes; use long inputs less often")
+        return value
 
-    return lambda text: pattern.sub(replace, text) if "{" in text else text
+    return lambda text: _BRACES.sub(replace, text) if "{" in text else text
 
 
-def placeholders(names: Iterable[str]) -> Callable[[str], set[str]]:
+def placeholders(names: Container[str]) -> Callable[[str], set[str]]:
     """Return the function that names the placeholders a text uses."""
-    pattern = _pattern(tuple(names))
-    return lambda text: {found["name"] for found in pattern.finditer(text) if found["name"] is not None}
+    return lambda text: {found["name"] for found in _BRACES.finditer(text) if found["name"] in names}
 
 
-@lru_cache(maxsize=1024)
-def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    # the longest first; {{name}} is taken whole by the first branch and left as it is
-    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)"
-    return re.compile(rf"\{{\{{(?:{known})\}}\}}|\{{(?P<name>{known})\}}")
+# {{anything}} is taken whole by the first branch and left as it is
+_BRACES: Final = re.compile(r"\{\{[^{}]+\}\}|\{(?P<name>[^{}]+)\}")
 
 
 def fill_leaves(value: Any, fill: Fill) -> Any:

@@ -339,7 +339,7 @@ async def test_the_end_does_not_wait_for_a_stalled_request() -> None:
     async with SimulatedModel() as model, aiohttp.ClientSession(f"{model.base_url}/") as http:
         model.rule(stall=True)
         stalled = asyncio.create_task(ask(http))
-        while not model.calls:  # noqa: ASYNC110  (the model offers no event for this)
+        while not model.calls:
             await asyncio.sleep(0.01)
         started = time.monotonic()
         await model.__aexit__()

@@ -205,10 +205,8 @@ def test_an_unknown_schema_version_is_told_as_such(body, model, path):
 
 def test_a_refusal_lists_several_problems_and_counts_the_rest():
     """A sender can mend all of a message at once, and a hopeless one gets no endless answer."""
-    error = refusal(job(messages=[{"role": f"r{at}", "content": "x"} for at in range(9)]), CompletionJob)
-    assert [problem["path"] for problem in error.details["problems"]] == [
-        f"messages/{at}/role" for at in range(5)
-    ]
+    error = refusal(job(inputs={f"i{at}": at for at in range(9)}), CompletionJob)
+    assert [problem["path"] for problem in error.details["problems"]] == [f"inputs/i{at}" for at in range(5)]
     assert "(and 8 more)" in error.message
 
 

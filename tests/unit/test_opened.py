@@ -6,7 +6,6 @@ import pytest
 
 from backtalk.runtime.opened import identify
 from backtalk.transport.envelope import Delivery, Envelope
-from backtalk.wire.errors import Code, Refused
 from backtalk.wire.identity import request_id, work_key
 
 
@@ -21,7 +20,7 @@ def opened(body=b"{}", **properties):
 def test_a_named_delivery_keeps_its_name():
     """The message id is the job id."""
     one = opened(message_id="mine")
-    assert (one.id, one.key, one.unpacked()) == ("mine", work_key("mine", b"{}"), b"{}")
+    assert (one.id, one.key) == ("mine", work_key("mine", b"{}"))
 
 
 def test_an_unnamed_delivery_is_named_after_what_it_is():
@@ -37,7 +36,6 @@ def test_the_same_job_compressed_is_the_same_work():
         opened(gzip.compress(b"{}"), message_id="1", content_encoding="gzip"),
     )
     assert plain.key == packed.key
-    assert packed.unpacked() == b"{}"
 
 
 def test_the_same_id_with_another_body_is_other_work():
@@ -51,19 +49,16 @@ def test_a_body_need_not_be_json_to_have_an_identity():
 
 
 @pytest.mark.parametrize(
-    ("body", "encoding", "code"),
+    ("body", "encoding"),
     [
-        (b"junk", "gzip", Code.INVALID_MESSAGE),
-        (b"junk", "br", Code.INVALID_MESSAGE),
-        (gzip.compress(b"\0" * (64 * 1024 * 1024 + 1), 1), "gzip", Code.PAYLOAD_TOO_LARGE),
+        (b"junk", "gzip"),
+        (b"{}", "br"),
+        (gzip.compress(b"\0" * (64 * 1024 * 1024 + 1), 1), "gzip"),
     ],
     ids=["not gzip", "unknown", "bomb"],
 )
-def test_a_body_that_cannot_be_unpacked_identifies_itself_as_it_came(body, encoding, code):
-    """It has an id to be answered under, and says why when it is asked for its content."""
+def test_a_body_that_cannot_be_unpacked_is_nobody_elses_work(body, encoding):
+    """It has an id to be answered under, but does not pass for the same bytes sent as they are."""
     one = opened(body, content_encoding=encoding)
     assert one.id == request_id(None, body, None, None)
-    assert one.key == work_key(one.id, body)
-    with pytest.raises(Refused) as caught:
-        one.unpacked()
-    assert caught.value.error.code == code
+    assert one.key != opened(body, message_id=one.id).key

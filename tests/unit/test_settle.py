@@ -81,3 +81,13 @@ def test_nothing_is_ever_just_dropped():
     for (paid, retry_after, stopped, unreadable), standing in product(facts, TRIES.values()):
         action = decide(Outcome(paid, retry_after, stopped, unreadable), standing, PATIENCE)
         assert isinstance(action, Reply | Rung | HandBack)
+
+
+@pytest.mark.parametrize(
+    ("left", "action"),
+    [(None, Rung("5s")), (60.0, Rung("5s")), (5.0, Reply()), (0.5, Reply()), (-1.0, Reply())],
+)
+def test_no_try_comes_after_the_deadline(left, action):
+    """A sender hears at once what it would otherwise hear too late."""
+    outcome = Outcome(retry_after=0, until_deadline=left)
+    assert decide(outcome, Standing(0, 0), PATIENCE) == action

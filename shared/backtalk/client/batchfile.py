@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from backtalk.client.inbox import AnyAnswer
-from backtalk.wire.codec import parse, validate
+from backtalk.wire.codec import encode, pack, parse, validate
 from backtalk.wire.errors import Refused
 from backtalk.wire.jobs import CompletionJob, CompletionResult
 
@@ -80,7 +80,7 @@ def _check(text: bytes, place: str) -> str:
             raise BadFile(f"{place}: custom_id is missing; give each line one")
         if request.get("url", URL) != URL:
             raise BadFile(f"{place}: url {request['url']!r} is not supported; use {URL}")
-        validate(request.get("body"), CompletionJob)
+        pack(encode(validate(request.get("body"), CompletionJob)), compress=True)
     except Refused as refused:
         raise BadFile(f"{place}: {refused}") from refused
     return custom_id
@@ -118,6 +118,8 @@ class Progress:
     out: Path
     done: dict[str, int] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
+    failed: int = 0
+    _vouched: bool = False
     _results: BufferedRandom = field(init=False)
     _journal: BufferedRandom = field(init=False)
 
@@ -126,10 +128,13 @@ class Progress:
         return self.out.with_name(f"{self.out.name}.journal")
 
     def __enter__(self) -> Self:
+        if self.out.resolve() == self.requests.path.resolve():
+            raise BadFile(f"{self.out}: is the file of the requests; choose another --out")
         self._results = _open(self.out)
         self._journal = _open(self.journal)
-        self._read_results()
+        # the journal first: only a file that it vouches for may lose a last line that was cut off
         self._read_journal()
+        self._read_results()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -140,7 +145,8 @@ class Progress:
         self.sent.add(id)
         _append(self._journal, f"{id}\n".encode())
 
-    def note_done(self, id: str, line: bytes) -> None:
+    def note_done(self, id: str, line: bytes, *, failed: bool) -> None:
+        self.failed += failed
         self.done[id] = self._results.seek(0, os.SEEK_END)
         _append(self._results, line)
 
@@ -156,16 +162,18 @@ class Progress:
 
     def _read_results(self) -> None:
         known = {line.id for line in self.requests.lines}
-        for offset, text in _whole_lines(self._results):
-            id = _id_of(text)
+        for offset, text in _whole_lines(self._results, mend=self._vouched):
+            id, failed = _told_by(text)
             if id not in known:
                 raise BadFile(
                     f"{self.out}: holds results of other requests than {self.requests.path}; choose another --out"
                 )
             self.done[id] = offset
+            self.failed += failed
 
     def _read_journal(self) -> None:
-        lines = [text.decode().strip() for _, text in _whole_lines(self._journal)]
+        lines = [text.decode(errors="replace").strip() for _, text in _whole_lines(self._journal, mend=True)]
+        self._vouched = bool(lines)
         if not lines:
             _append(self._journal, f"{self.requests.digest}\n".encode())
         elif lines[0] != self.requests.digest:
@@ -176,11 +184,13 @@ class Progress:
         self.sent.update(lines[1:])
 
 
-def _id_of(text: bytes) -> str:
+def _told_by(text: bytes) -> tuple[str, bool]:
+    """Return the id in a line of results, and whether the request failed; a foreign line has no id of ours."""
     try:
-        return str(parse(text).get("id"))
+        line = parse(text)
     except Refused:
-        return ""
+        return "", False
+    return str(line.get("id")), line.get("response") is None
 
 
 def _open(path: Path) -> BufferedRandom:
@@ -188,12 +198,12 @@ def _open(path: Path) -> BufferedRandom:
     return path.open("r+b")
 
 
-def _whole_lines(file: BufferedRandom) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines with their offsets; a last one that was cut off by a crash is removed."""
+def _whole_lines(file: BufferedRandom, *, mend: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines with their offsets; a last one that was cut off by a crash is removed if we may `mend`."""
     file.seek(0)
     offset = 0
     for text in iter(file.readline, b""):
-        if not text.endswith(b"\n"):
+        if mend and not text.endswith(b"\n"):
             file.truncate(offset)
             return
         yield offset, text

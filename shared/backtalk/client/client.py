@@ -7,16 +7,16 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeAlias, overload
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from backtalk.client.inbox import AnyAnswer, Inbox, read
-from backtalk.transport.envelope import ACCEPT_ENCODING, Delivery, Envelope
+from backtalk.transport.envelope import ACCEPT_ENCODING, Delivery, Envelope, TransportError
 from backtalk.transport.rabbitmq import Broker, connect
-from backtalk.transport.topology import Names, reply_queue
+from backtalk.transport.topology import DEFAULT_URL, Names, reply_queue
 from backtalk.wire.codec import encode, pack, validate
 from backtalk.wire.errors import Code, Refused
 from backtalk.wire.feedback import Feedback, Gradients
@@ -24,7 +24,6 @@ from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionJob, CompletionResult
 from backtalk.wire.kinds import BACKWARD, FORWARD
 
-DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 _PREFETCH: Final = 256
 
 AnyRequest: TypeAlias = CompletionJob | Feedback
@@ -191,7 +190,9 @@ class Client:
             yield
         finally:
             await consumer.close()
-            await broker.delete(self._reply_to)
+            # without a broker it goes by itself, after an hour
+            with suppress(TransportError):
+                await broker.delete(self._reply_to)
 
     def _receive(self, delivery: Delivery) -> None:
         # an answer nobody waits for is a repeat, or its caller has given up

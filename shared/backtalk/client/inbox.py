@@ -34,7 +34,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def deliver(self, delivery: Delivery) -> None:
         self._arrived.put_nowait(delivery)
@@ -48,15 +48,16 @@ class Inbox:
 
     def _first(self, envelope: Envelope) -> AnyAnswer | None:
         """Return the answer unless it is a repeat, or none at all."""
-        id = envelope.message_id or ""
-        if id in self._seen:
-            return None
         try:
             answer = read(envelope)
         except Refused as refused:
-            _log.warning("dropped message %s, which is no answer: %s", id, refused)
+            _log.warning("dropped message %s, which is no answer: %s", envelope.message_id, refused)
             return None
-        self._seen[id] = None
+        # a job that failed and was sent again under its id is answered under the same id, and that is no repeat
+        seen = (envelope.message_id or "", answer.status)
+        if seen in self._seen:
+            return None
+        self._seen[seen] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         return answer

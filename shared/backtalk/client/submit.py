@@ -21,12 +21,11 @@ OnProgress: TypeAlias = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How many requests there were, how many failed, and how many had been answered or sent by an earlier run."""
+    """How many requests there were, how many failed, and how many an earlier run had answered."""
 
     total: int
     failed: int
     done_before: int
-    sent_before: int
 
 
 @dataclass(slots=True)
@@ -36,7 +35,6 @@ class _Run:
     stream: str
     in_flight: int
     open: dict[str, Line]
-    failed: int = 0
     room: asyncio.Event = field(default_factory=asyncio.Event)
     in_queue: int = 0
 
@@ -58,17 +56,16 @@ async def submit(
     with Progress(requests, out) as progress:
         done_before = len(progress.done)
         waiting = {line.id: line for line in requests.lines if line.id not in progress.done}
-        sent_before = sum(id in progress.sent for id in waiting)
+        queued = 0 if resend else sum(id in progress.sent for id in waiting)
         on_progress(done_before)
-        run = _Run(client, progress, stream, in_flight, waiting, in_queue=sent_before)
+        run = _Run(client, progress, stream, in_flight, waiting, in_queue=queued)
         if resend:
             progress.sent.clear()
-            run.in_queue = 0
         if waiting:
             await _send_and_collect(run, requests, on_progress)
         progress.finish()
     await client.forget(stream)
-    return Summary(len(requests.lines), run.failed, done_before, sent_before)
+    return Summary(len(requests.lines), progress.failed, done_before)
 
 
 def stream_of(out: Path) -> str:
@@ -77,10 +74,16 @@ def stream_of(out: Path) -> str:
 
 
 async def _send_and_collect(run: _Run, requests: Requests, on_progress: OnProgress) -> None:
-    async with asyncio.TaskGroup() as group:
-        sender = group.create_task(_send(run, requests))
-        await _collect(run, on_progress)
+    sender = asyncio.create_task(_send(run, requests))
+    collector = asyncio.create_task(_collect(run, on_progress))
+    try:
+        # whoever fails first says why
+        for done in asyncio.as_completed((sender, collector)):
+            await done
+    finally:
         sender.cancel()
+        collector.cancel()
+        await asyncio.gather(sender, collector, return_exceptions=True)
 
 
 async def _send(run: _Run, requests: Requests) -> None:
@@ -112,8 +115,8 @@ async def _collect(run: _Run, on_progress: OnProgress) -> None:
             if line is None:
                 # an answer that an earlier run had already written down
                 continue
-            run.progress.note_done(line.id, result_line(answer, line.custom_id))
-            run.failed += answer.status == "failed"
+            failed = answer.status == "failed"
+            run.progress.note_done(line.id, result_line(answer, line.custom_id), failed=failed)
             run.in_queue -= 1
             run.room.set()
             on_progress(len(run.progress.done))

@@ -88,15 +88,6 @@ class PrivateBroker:
         raise BrokerFailed(f"RabbitMQ did not start within {_START_SECONDS:g} s. It said:\n{told}")
 
 
-def available() -> bool:
-    """Tell whether a RabbitMQ server is installed here."""
-    try:
-        _program("rabbitmq-server")
-    except BrokerFailed:
-        return False
-    return True
-
-
 def free_ports(count: int) -> list[int]:
     """Return ports of the loopback interface that nobody listens on."""
     with ExitStack() as sockets:

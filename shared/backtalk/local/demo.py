@@ -22,6 +22,7 @@ from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionResult
 
 _SHOWN_CHARACTERS = 90
+NAMESPACE = "backtalk-demo"
 _REAL = """\
 To run the very same on a real model and broker:
   export OPENAI_BASE_URL=https://api.openai.com/v1   (or any OpenAI-compatible server; it alone decides)
@@ -33,7 +34,10 @@ async def demo(jobs: Path, console: Console) -> None:
     """Run the demonstration; everything it started has ended when it returns or is interrupted."""
     lines = [json.loads(line) for line in jobs.read_text("utf-8").splitlines() if line.strip()]
     console.print("Starting the broker, the model, a forward worker and a backward worker …")
-    async with stack(latency=0.05) as running, Client(running.amqp_url) as client:
+    async with (
+        stack(namespace=NAMESPACE, latency=0.05) as running,
+        Client(running.amqp_url, namespace=NAMESPACE) as client,
+    ):
         console.print(Panel(Text(_told(running)), title="Where this runs", expand=False))
         results = await _complete(client, lines, console)
         console.print(_table(lines, results))

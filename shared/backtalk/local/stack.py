@@ -22,6 +22,7 @@ class Stack:
     """Where everything is. `simulated` tells that no real model is asked, `private` that the broker is ours."""
 
     amqp_url: str
+    namespace: str
     model_url: str
     simulated: bool
     private: bool
@@ -29,11 +30,12 @@ class Stack:
 
 
 @asynccontextmanager
-async def stack(*, latency: float = 0.0) -> AsyncIterator[Stack]:
+async def stack(*, namespace: str, latency: float = 0.0) -> AsyncIterator[Stack]:
     """Start what is not there yet.
 
     The broker is BACKTALK_AMQP_URL, else a private node. The model is OPENAI_BASE_URL, else the simulated one,
     which takes `latency` seconds for an answer; a stray OPENAI_API_KEY alone decides nothing and spends nothing.
+    The namespace keeps its workers away from the jobs of others on the same broker.
     """
     async with AsyncExitStack() as opened:
         logs = Path(opened.enter_context(TemporaryDirectory(prefix="backtalk-", ignore_cleanup_errors=True)))
@@ -45,12 +47,17 @@ async def stack(*, latency: float = 0.0) -> AsyncIterator[Stack]:
         simulated = model_url is None
         if model_url is None:
             model_url = await opened.enter_async_context(_simulated_model(logs, latency))
-        env = {**os.environ, "BACKTALK_AMQP_URL": amqp_url, "OPENAI_BASE_URL": model_url}
+        env = {
+            **os.environ,
+            "BACKTALK_AMQP_URL": amqp_url,
+            "BACKTALK_NAMESPACE": namespace,
+            "OPENAI_BASE_URL": model_url,
+        }
         if simulated:
             env["OPENAI_API_KEY"] = "simulated"
         for role in WORKERS:
             await opened.enter_async_context(worker(role, env, logs))
-        yield Stack(amqp_url, model_url, simulated, private, logs)
+        yield Stack(amqp_url, namespace, model_url, simulated, private, logs)
 
 
 @asynccontextmanager

@@ -94,6 +94,12 @@ class View:
         self.paid += 1
         return completion
 
+    def until_deadline(self) -> float | None:
+        """Return the seconds to the sender's deadline, None where it set none that matters."""
+        if not self._limit.by_deadline:
+            return None
+        return self._limit.at - asyncio.get_running_loop().time()
+
     def stop(self) -> None:
         """Make every call of this message, now and later, raise Stopped."""
         self.stopped = True

@@ -146,14 +146,20 @@ def _pause(attempt: int) -> float:
     return float(min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.0))  # noqa: S311
 
 
+class _Called(BaseModel):
+    function: dict[str, Any] | None = None
+    custom: dict[str, Any] | None = None
+
+
 class _Said(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[_Called] | None = None
 
 
 class _Choice(BaseModel):
+    index: int | None = None
     message: _Said
 
 

@@ -20,7 +20,7 @@ from backtalk.transport.envelope import (
     Unroutable,
 )
 from backtalk.transport.rabbitmq import Broker
-from backtalk.transport.topology import Names
+from backtalk.transport.topology import Names, topology
 from backtalk.wire.codec import encode, pack
 from backtalk.wire.errors import Error, Refused, invalid
 from backtalk.wire.identity import answer_id
@@ -42,6 +42,7 @@ class Replies:
         self._names = names
         self._role = kind.role
         self._answer_type = kind.answer_type
+        self._queues = {queue.name: queue for queue in topology(names).queues}
 
     def check(self, reply_to: str | None) -> None:
         """Raise Refused for a reply address that is one of our own queues."""
@@ -118,6 +119,10 @@ class Replies:
             except QueueFull:
                 log.warning("queue is full", queue=key)
                 await asyncio.sleep(_PAUSE_SECONDS)
+            except Unroutable:
+                # somebody deleted it: as it is ours, we make it anew
+                log.warning("queue was missing", queue=key)
+                await self._broker.declare(self._queues[key])
             else:
                 return
 
@@ -133,5 +138,7 @@ def _fitting(answer: AnswerT, *, compress: bool) -> tuple[AnswerT, bytes, str | 
     except Refused as refused:
         if lighter := answer.lighter():
             return _fitting(lighter, compress=compress)
-        metadata = answer.metadata if answer.status != "failed" else None
-        return _fitting(answer.failed(answer.id, refused.error, metadata), compress=compress)
+        if answer.status != "failed":
+            return _fitting(answer.failed(answer.id, refused.error, answer.metadata), compress=compress)
+        error = (answer.error or refused.error).model_copy(update={"details": {}})
+        return _fitting(answer.failed(answer.id, error), compress=compress)

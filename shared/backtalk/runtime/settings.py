@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,7 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backtalk.runtime.openai_model import Endpoint
-from backtalk.transport.topology import CONSUMER_TIMEOUT_MS
+from backtalk.transport.topology import CONSUMER_TIMEOUT_MS, DEFAULT_URL
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
 
 # RabbitMQ before 3.12 does not know the queue's own consumer timeout and takes the node's 30 minutes
@@ -44,7 +45,7 @@ class Settings(BaseSettings):
         env_prefix="BACKTALK_", env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
-    amqp_url: SecretStr = Field(SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="the broker")
+    amqp_url: SecretStr = Field(SecretStr(DEFAULT_URL), description="the broker")
     namespace: str = Field(
         "backtalk", pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", description="prefix of all queues"
     )
@@ -74,6 +75,27 @@ class Settings(BaseSettings):
             return json.loads(text)
         except ValueError as error:
             raise ValueError(f"is neither JSON nor a file of JSON: {error}") from error
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_amqp(cls, url: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(url.get_secret_value())
+            good = parts.scheme in ("amqp", "amqps") and parts.hostname and (parts.port or True)
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("should be amqp://user:password@host:port/vhost, with special characters as %xx")
+        return url
+
+    @model_validator(mode="after")
+    def _keys_are_there(self) -> Self:
+        for name, endpoint in self.endpoints.items():
+            if endpoint.api_key_env and endpoint.api_key_env not in os.environ:
+                raise ValueError(
+                    f"BACKTALK_ENDPOINTS: the key of {name!r} should be in {endpoint.api_key_env}, which is not set"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fits_the_broker(self) -> Self:

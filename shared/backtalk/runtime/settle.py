@@ -10,7 +10,7 @@ from backtalk.transport.topology import RUNGS, rung_for
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the work ended. `retry_after` is in seconds, None when nothing asks for a later try.
+    """How the work ended. `retry_after` is in seconds, None when nothing asks for a later try; `until_deadline` too.
 
     `paid`: at least one complete answer of an endpoint was received. `stopped`: the drain ended first.
     `unreadable`: the message could not be decoded, or broke the handler; people should look at it.
@@ -20,6 +20,7 @@ class Outcome:
     retry_after: float | None = None
     stopped: bool = False
     unreadable: bool = False
+    until_deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,23 @@ Action: TypeAlias = Reply | Rung | HandBack
 
 def decide(outcome: Outcome, standing: Standing, patience: Patience) -> Action:
     """Return what to do with a delivery. Work already paid is never thrown away."""
-    if outcome.unreadable:
-        return Reply(file=True)
-    if outcome.paid:
-        return Reply()
+    if outcome.unreadable or outcome.paid:
+        return Reply(file=outcome.unreadable)
     if outcome.stopped:
         return HandBack()
+    rung = _rung(outcome, standing, patience)
+    return Reply() if rung is None else Rung(rung)
+
+
+def _rung(outcome: Outcome, standing: Standing, patience: Patience) -> str | None:
+    """Return where to wait for the next try, None where there is none to come, or none in time."""
     if outcome.retry_after is None:
-        return Reply()
+        return None
     if standing.attempt + 1 >= patience.attempts or standing.age >= patience.age:
-        return Reply()
-    return Rung(rung_for(max(outcome.retry_after, _usual_wait(standing.attempt))))
+        return None
+    rung = rung_for(max(outcome.retry_after, _usual_wait(standing.attempt)))
+    late = outcome.until_deadline is not None and outcome.until_deadline <= RUNGS[rung]
+    return None if late else rung
 
 
 def _usual_wait(attempt: int) -> float:

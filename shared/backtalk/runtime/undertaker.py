@@ -10,7 +10,7 @@ from structlog.contextvars import bound_contextvars
 from backtalk.runtime.opened import identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.telemetry import log
-from backtalk.transport.envelope import Delivery, Envelope, TransportError
+from backtalk.transport.envelope import Delivery, Envelope
 from backtalk.wire.errors import RETRYABLE, Code, Error
 from backtalk.wire.kinds import AnswerT, Kind, RequestT
 
@@ -37,7 +37,7 @@ class Undertaker(Generic[RequestT, AnswerT]):
                 await self._replies.answer(answer, to=delivery.envelope, id=opened.id, key=opened.key)
                 await self._replies.file(delivery.envelope.republished(opened.id), error)
                 await delivery.ack()
-            except TransportError:
+            except Exception:  # noqa: BLE001
                 # not acknowledged: the broker gives it to another worker
                 log.exception("burial failed")
                 return

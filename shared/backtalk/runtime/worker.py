@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
@@ -20,15 +20,17 @@ from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.settle import Action, HandBack, Outcome, Patience, Reply, Rung, Standing, decide
 from backtalk.runtime.telemetry import log
-from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope, TransportError
+from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
 from backtalk.wire.answer import Answer
-from backtalk.wire.codec import decode
+from backtalk.wire.codec import decode, unpack
 from backtalk.wire.errors import BacktalkError, Code, Error, Refused
 from backtalk.wire.feedback import Feedback
 from backtalk.wire.jobs import CompletionJob
 from backtalk.wire.kinds import AnswerT, Kind, Request, RequestT, check_type
 
 LAST_WORDS_SECONDS: Final = 5.0
+# longer than a reconnection takes, so that a redelivery finds the finished work
+KEPT_SECONDS: Final = 60.0
 
 
 Asked = TypeVar("Asked", bound=CompletionJob | Feedback)
@@ -95,17 +97,18 @@ class Worker(Generic[RequestT, AnswerT]):
         # this task is the delivery's own, so what is bound to its context ends with it
         bind_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue)
         work = self._join(opened)
+        acked = False
         try:
             answer, outcome = await self._result(opened, work)
             action = decide(outcome, _standing(delivery.envelope), self._patience)
             await self._execute_once(action, opened, work, answer)
             acked = await delivery.ack()
-        except TransportError:
+        except Exception:  # noqa: BLE001
             # not acknowledged: the broker gives it to somebody again, at the latest when this worker ends
             log.exception("settling failed")
             return
         finally:
-            self._leave(opened, work)
+            self._leave(opened, work, acked=acked)
         log.info(
             _TOLD[type(action)],
             status=answer.status,
@@ -115,20 +118,43 @@ class Worker(Generic[RequestT, AnswerT]):
         )
 
     def _join(self, opened: Opened) -> Work[AnswerT]:
-        work = self._works.get(opened.key)
+        """Return the work that a delivery belongs to; an envelope that is wrong belongs to none but its own."""
+        refused = self._refusal(opened.delivery.envelope)
+        work = self._works.get(opened.key) if refused is None else None
         if work is None:
-            work = self._works[opened.key] = Work(asyncio.get_running_loop().create_future())
+            work = Work(asyncio.get_running_loop().create_future())
+            if refused is None:
+                self._works[opened.key] = work
+            else:
+                failed = self._kind.answer.failed(opened.id, refused.error)
+                work.done.set_result((failed, Outcome(unreadable=True)))
         work.waiting += 1
         return work
 
-    def _leave(self, opened: Opened, work: Work[AnswerT]) -> None:
+    def _leave(self, opened: Opened, work: Work[AnswerT], *, acked: bool) -> None:
+        """Let go of a work; one whose acknowledgement was lost is kept a while, since it will be delivered again."""
+        if not acked:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, opened, work)
+        else:
+            self._forget(opened, work)
+
+    def _forget(self, opened: Opened, work: Work[AnswerT]) -> None:
         work.waiting -= 1
-        if not work.waiting:
+        if not work.waiting and self._works.get(opened.key) is work:
             del self._works[opened.key]
+
+    def _refusal(self, envelope: Envelope) -> Refused | None:
+        """Return what is wrong with the properties of a message: they are the sender's own, not the work's."""
+        try:
+            check_type(envelope.type, self._kind)
+            self._replies.check(envelope.reply_to)
+        except Refused as refused:
+            return refused
+        return None
 
     async def _result(self, opened: Opened, work: Work[AnswerT]) -> tuple[AnswerT, Outcome]:
         """Do the work for the first delivery of it; the others wait for what comes out."""
-        if work.waiting > 1:
+        if work.waiting > 1 or work.done.done():
             return await asyncio.shield(work.done)
         result = await self._work(opened)
         work.done.set_result(result)
@@ -136,23 +162,22 @@ class Worker(Generic[RequestT, AnswerT]):
 
     async def _work(self, opened: Opened) -> tuple[AnswerT, Outcome]:
         """Return the answer and how it came about; never raises."""
+        metadata: dict[str, Any] | None = None
+        view: View | None = None
         try:
             request = self._decode(opened)
-        except Refused as refused:
-            return self._kind.answer.failed(opened.id, refused.error), Outcome(unreadable=True)
-        metadata = request.body.backtalk.metadata
-        view = View(self._adapter, _limit(request.body.backtalk.deadline, self._budget))
-        self._views.add(view)
-        try:
-            answer = await self._answer(request, view)
+            metadata = request.body.backtalk.metadata
+            view = View(self._adapter, _limit(request.body.backtalk.deadline, self._budget))
+            self._views.add(view)
+            return await self._answer(request, view), _outcome(view)
         except BacktalkError as error:
             return self._kind.answer.failed(opened.id, error.error, metadata), _outcome(view)
-        except Exception:  # noqa: BLE001  the one broad except, at the message boundary: its sender waits
+        except Exception:  # noqa: BLE001  whatever happens to a message, its sender waits for an answer
             log.exception("handler failed")
             return self._kind.answer.failed(opened.id, _internal(), metadata), Outcome(unreadable=True)
         finally:
-            self._views.discard(view)
-        return answer, _outcome(view)
+            if view is not None:
+                self._views.discard(view)
 
     async def _answer(self, request: Request[RequestT], view: View) -> AnswerT:
         deadline = request.body.backtalk.deadline
@@ -165,9 +190,8 @@ class Worker(Generic[RequestT, AnswerT]):
 
     def _decode(self, opened: Opened) -> Request[RequestT]:
         envelope = opened.delivery.envelope
-        check_type(envelope.type, self._kind)
-        self._replies.check(envelope.reply_to)
-        return Request(opened.id, opened.key, decode(opened.unpacked(), self._kind.request))
+        body = unpack(envelope.body, envelope.content_encoding)
+        return Request(opened.id, opened.key, decode(body, self._kind.request))
 
     async def _execute_once(
         self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT
@@ -207,11 +231,15 @@ def _limit(deadline: datetime | None, budget: float) -> Limit:
     return limit_of(asyncio.get_running_loop().time(), budget, left)
 
 
-def _outcome(view: View) -> Outcome:
+def _outcome(view: View | None) -> Outcome:
+    """Return how a message fared; one without a view was never understood."""
+    if view is None:
+        return Outcome(unreadable=True)
     unavailable = view.unavailable
     return Outcome(
         paid=view.paid > 0,
         retry_after=unavailable.retry_after if unavailable else None,
+        until_deadline=view.until_deadline(),
         stopped=view.stopped,
     )
 

@@ -64,8 +64,11 @@ class Envelope:
 
         A sender's user_id closes the channel, a copied CC duplicates the message, x-death grows for ever.
         """
+        # texts and numbers only: what else a header can hold, not every encoder can write again
         kept = {
-            name: value for name, value in self.headers.items() if name in _TRACING or name.startswith(_OURS)
+            name: value
+            for name, value in self.headers.items()
+            if (name in _TRACING or name.startswith(_OURS)) and isinstance(value, str | int)
         }
         return replace(
             self,

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 Arguments: TypeAlias = Mapping[str, str | int]
 
+DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 ROLES: Final = ("forward", "backward")
 RUNGS: Final = {"5s": 5, "30s": 30, "2m": 120, "10m": 600}
 

@@ -12,6 +12,13 @@ from backtalk.wire.errors import Error, Refused
 Status: TypeAlias = Literal["completed", "partial", "failed"]
 
 
+def status_of(*, anything: bool, failures: bool) -> Status:
+    """Return the status of work of which something may have been done and something may have failed."""
+    if not failures:
+        return "completed"
+    return "partial" if anything else "failed"
+
+
 class Answer(Lenient):
     """A terminal answer: `failed` means that nothing was done, and `error` says why."""
 

@@ -23,13 +23,13 @@ SCHEMA_VERSION: Final = 1
 class Frozen(BaseModel):
     """Requests and graphs: frozen, and unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Lenient(BaseModel):
     """Parts of answers: frozen, and readers ignore fields of later versions."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 def absent(value: Any) -> bool:
@@ -80,7 +80,7 @@ _MISFIT: Final = {
 }
 
 Scalar: TypeAlias = Annotated[_Str | _Bool | _Int | _Float, Discriminator(_kind, **_MISFIT)]
-Batch: TypeAlias = Annotated[tuple[Scalar | None, ...], Field(min_length=1)]
+Batch: TypeAlias = Annotated[tuple[Scalar | None, ...], Field(min_length=1, fail_fast=True)]
 Data: TypeAlias = Annotated[
     _Str | _Bool | _Int | _Float | Annotated[Batch, tag("list")], Discriminator(_kind, **_MISFIT)
 ]

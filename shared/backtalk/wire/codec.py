@@ -22,6 +22,7 @@ MAX_WIRE_BYTES: Final = 8 * 1024 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _LARGE: Final = 256 * 1024
 _MAX_PROBLEMS: Final = 5
+_MAX_LOOKED_AT: Final = 50
 
 # the only ways to infinity in valid JSON: an exponent of three digits, or a number hundreds of digits long
 _HUGE_NUMBER: Final = re.compile(rb"[:,\[]\s*-?[0-9](?:[0-9]{200}|[0-9.]*[eE]\+?[0-9]{3})")
@@ -77,7 +78,7 @@ def parse(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid("body", f"is a JSON {_json_name(value)}; send an object")
     if _HUGE_NUMBER.search(body):
-        _refuse_infinity(value, "")
+        _refuse_infinity(value)
     return value
 
 
@@ -86,12 +87,20 @@ def _json_name(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _refuse_infinity(value: Any, path: str) -> None:
+def _refuse_infinity(value: dict[str, Any]) -> None:
+    if path := _infinity_in(value):
+        raise invalid("/".join(reversed(path)), "is too large for a number; send a finite one")
+
+
+def _infinity_in(value: Any) -> list[str] | None:
+    """Return the steps to the first infinity, the last one first, or None."""
     if isinstance(value, float) and not isfinite(value):
-        raise invalid(path.lstrip("/"), "is too large for a number; send a finite one")
+        return []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        _refuse_infinity(item, f"{path}/{key}")
+        if (steps := _infinity_in(item)) is not None:
+            return [*steps, escape(str(key))]
+    return None
 
 
 def decode(body: bytes, model: type[ModelT]) -> ModelT:
@@ -114,7 +123,7 @@ def encode(model: BaseModel) -> bytes:
 
 def refusal(error: ValidationError) -> Refused:
     """Translate pydantic's findings; the values themselves stay out, they may be secret."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_LOOKED_AT]
     # a message of a later version is told as such, whatever else a reader of this version finds odd in it
     unsupported = [problem for problem in problems if problem["type"] == "unsupported_schema_version"]
     told = _without_echoes([_told(problem) for problem in unsupported or problems])
@@ -140,7 +149,9 @@ _OWN_PATH: Final = re.compile(r"([^\s:]+): (.+)", re.DOTALL)
 
 def _told(problem: ErrorDetails) -> tuple[str, str]:
     """Return path and problem; our own validators name the rest of the path before a colon."""
-    steps = [escape(str(step)) for step in problem["loc"] if not str(step).startswith(BRANCH)]
+    steps = [
+        escape(str(step)) for step in problem["loc"] if step != "[key]" and not str(step).startswith(BRANCH)
+    ]
     message = _REMEDIES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "value_error" and (own := _OWN_PATH.fullmatch(message)):
         steps.append(own[1])

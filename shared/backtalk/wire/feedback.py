@@ -33,8 +33,8 @@ class Feedback(Frozen):
         Annotated[Graph, tag("one")] | Annotated[tuple[Graph, ...], Field(min_length=1), tag("list")],
         Discriminator(one_or_list),
     ]
-    feedback: tuple[FeedbackItem, ...] = Field(min_length=1)
-    wrt: tuple[Identifier, ...] | None = None
+    feedback: Annotated[tuple[FeedbackItem, ...], Field(fail_fast=True)] = Field(min_length=1)
+    wrt: Annotated[tuple[Identifier, ...], Field(fail_fast=True)] | None = None
     model: StrictStr | None = Field(default=None, min_length=1, exclude_if=absent)
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     backtalk: Options = Options()

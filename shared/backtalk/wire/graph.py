@@ -52,10 +52,10 @@ class PartRef(Frozen):
 class RecordedMessage(BaseModel):
     """A message whose texts are variable ids; fields of OpenAI that Backtalk does not know are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
 
     role: Role
-    content: tuple[Identifier | PartRef, ...] | None = None
+    content: Annotated[tuple[Identifier | PartRef, ...], Field(fail_fast=True)] | None = None
 
 
 class ChatCompletion(Frozen):
@@ -66,7 +66,7 @@ class ChatCompletion(Frozen):
     endpoint: str
     model: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    messages: tuple[RecordedMessage, ...]
+    messages: Annotated[tuple[RecordedMessage, ...], Field(fail_fast=True)]
     inputs: dict[str, Identifier | Annotated[tuple[Identifier, ...], Field(min_length=1)]] = Field(
         default_factory=dict
     )
@@ -111,8 +111,8 @@ class Graph(Frozen):
     """
 
     schema_version: SchemaVersion = SCHEMA_VERSION
-    variables: tuple[Variable, ...] = ()
-    operations: tuple[Operation, ...] = ()
+    variables: Annotated[tuple[Variable, ...], Field(fail_fast=True)] = ()
+    operations: Annotated[tuple[Operation, ...], Field(fail_fast=True)] = ()
     parts: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, exclude_if=lambda parts: not parts)
 
     @model_validator(mode="after")

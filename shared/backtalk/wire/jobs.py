@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -127,12 +128,12 @@ def _content_shape(content: Any) -> str:
 class Message(BaseModel):
     """A chat message; fields of OpenAI that Backtalk does not know pass through."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
 
     role: Role
     content: Annotated[
         Annotated[StrictStr | None, tag("text")]
-        | Annotated[tuple[ContentItem, ...], tag("list"), Field(min_length=1)],
+        | Annotated[tuple[ContentItem, ...], tag("list"), Field(fail_fast=True, min_length=1)],
         Discriminator(_content_shape),
     ] = None
 
@@ -145,9 +146,20 @@ class Message(BaseModel):
 
 Input: TypeAlias = Annotated[
     Annotated[InputItem, tag("one")]
-    | Annotated[tuple[InputItem, ...], tag("list"), Field(min_length=1, max_length=MAX_BATCH)],
+    | Annotated[
+        tuple[InputItem, ...], tag("list"), Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)
+    ],
     Discriminator(one_or_list),
 ]
+
+
+def _without_braces(name: str) -> str:
+    if not name or "{" in name or "}" in name:
+        raise ValueError("the name of an input should be a text without braces")
+    return name
+
+
+InputName: TypeAlias = Annotated[str, AfterValidator(_without_braces)]
 
 
 class CompletionJob(BaseModel):
@@ -156,12 +168,14 @@ class CompletionJob(BaseModel):
     Every field that is not named here goes to the endpoint untouched.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
 
     model: StrictStr = Field(min_length=1)
-    messages: tuple[Message, ...] = Field(min_length=1)
-    inputs: dict[str, Input] = Field(default_factory=dict)
-    tools: tuple[dict[str, JsonValue], ...] | None = Field(default=None, exclude_if=absent)
+    messages: Annotated[tuple[Message, ...], Field(fail_fast=True)] = Field(min_length=1)
+    inputs: dict[InputName, Input] = Field(default_factory=dict)
+    tools: Annotated[tuple[dict[str, JsonValue], ...], Field(fail_fast=True)] | None = Field(
+        default=None, exclude_if=absent
+    )
     tool_choice: JsonValue = Field(default=None, exclude_if=absent)
     n: Annotated[StrictInt, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, exclude_if=absent)
     stream: StrictBool | None = Field(default=None, exclude_if=absent)

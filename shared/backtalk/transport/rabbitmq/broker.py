@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -18,6 +18,7 @@ from backtalk.transport.rabbitmq.declaring import declare_queue
 from backtalk.transport.topology import Queue
 
 CONFIRM_SECONDS: Final = 10.0
+CANCEL_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.2
 
 OnDelivery: TypeAlias = Callable[[Delivery], None]
@@ -80,7 +81,8 @@ class Broker:
                 raise Unroutable(f"no queue takes messages for {key!r} of exchange {exchange!r}") from error
             except amqp.DeliveryError as error:
                 raise QueueFull(f"the broker refused a message for {key!r}: the queue is full") from error
-            except (*LOST, TimeoutError) as error:
+            except (*LOST, TimeoutError, asyncio.CancelledError) as error:
+                _unless_lost(error)
                 if asyncio.get_running_loop().time() + _RETRY_SECONDS >= deadline:
                     raise Unconfirmed(f"the broker did not confirm a message for {key!r}") from error
             else:
@@ -92,15 +94,17 @@ class Broker:
 
     async def declare(self, queue: Queue) -> None:
         """Declare one durable queue; raises TopologyMismatch."""
-        async with self._publishing.channel() as channel:
-            await declare_queue(channel, queue)
+        with _typed(f"declare {queue.name}"):
+            async with asyncio.timeout(CONFIRM_SECONDS), self._publishing.channel() as channel:
+                await declare_queue(channel, queue)
 
     async def delete(self, name: str) -> None:
         """Delete a queue, with whatever is in it."""
-        async with self._publishing.channel() as channel:
-            queue = await channel.get_queue(name, ensure=False)
-            # a quorum queue answers if_unused with 540 and closes the whole connection
-            await queue.delete(if_unused=False, if_empty=False)
+        with _typed(f"delete {name}"):
+            async with asyncio.timeout(CONFIRM_SECONDS), self._publishing.channel() as channel:
+                queue = await channel.get_queue(name, ensure=False)
+                # a quorum queue answers if_unused with 540 and closes the whole connection
+                await queue.delete(if_unused=False, if_empty=False)
 
     async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> Consumer:
         """Hand every delivery of an existing queue to a function, for ever, at most `prefetch` unsettled."""
@@ -125,13 +129,31 @@ class Consumer:
 
     async def cancel(self) -> None:
         """Ask for no more deliveries."""
-        with suppress(*LOST):
-            await self.queue.cancel(self.tag)
+        with suppress(*LOST, TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self.queue.cancel(self.tag)
 
     async def close(self) -> None:
         """Close the channel; what is not settled goes back to the queue."""
-        with suppress(*LOST):
-            await self.channel.close()
+        with suppress(*LOST, TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self.channel.close()
+
+
+def _unless_lost(error: BaseException) -> None:
+    """Raise a cancellation that is meant for us: a connection that misses its heartbeats cancels confirms as well."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+
+
+@contextmanager
+def _typed(what: str) -> Iterator[None]:
+    """Name a lost connection by a type of ours."""
+    try:
+        yield
+    except (*LOST, TimeoutError) as error:
+        raise Unconfirmed(f"the broker did not {what}: {type(error).__name__}") from error
 
 
 @asynccontextmanager

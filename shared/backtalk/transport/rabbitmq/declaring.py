@@ -27,7 +27,7 @@ async def declare(url: str, topology: Topology, *, patience: float) -> None:
                 await channel.declare_exchange(
                     exchange.name, type=exchange.kind, durable=True, arguments=dict(exchange.arguments)
                 )
-            except amqp.ChannelPreconditionFailed as error:
+            except amqp.ChannelClosed as error:
                 raise _mismatch(error) from error
         for queue in topology.queues:
             await declare_queue(channel, queue)
@@ -39,7 +39,7 @@ async def declare(url: str, topology: Topology, *, patience: float) -> None:
 async def declare_queue(channel: AbstractChannel, queue: Queue) -> None:
     try:
         await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
-    except amqp.ChannelPreconditionFailed as error:
+    except amqp.ChannelClosed as error:
         raise _mismatch(error) from error
 
 

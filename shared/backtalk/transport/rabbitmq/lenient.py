@@ -32,7 +32,7 @@ class _Lenient:
     def __call__(self, value: bytes) -> tuple[int, Any]:
         try:
             return self._decoder(value)
-        except (ValueError, OverflowError, OSError):
+        except Exception:  # noqa: BLE001  a sender chooses what is in there, RecursionError included
             return self._length(value), None
 
 

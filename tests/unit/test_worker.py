@@ -1,0 +1,156 @@
+"""The life of a message in a worker, with the transport and the handler played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from backtalk.runtime.settle import Patience
+from backtalk.runtime.worker import Worker
+from backtalk.transport.envelope import Delivery, Envelope
+from backtalk.wire.errors import invalid
+from backtalk.wire.jobs import CompletionResult
+from backtalk.wire.kinds import FORWARD
+
+BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
+
+
+class Outbox:
+    """The outgoing side: keeps what was answered and filed."""
+
+    def __init__(self):
+        self.answers = []
+        self.filed = []
+
+    def check(self, reply_to):
+        if reply_to == "ours":
+            raise invalid("reply_to", "is ours; name another one")
+
+    async def answer(self, answer, *, to, id, key):
+        self.answers.append((to.reply_to, answer.status))
+
+    async def file(self, request, error):
+        self.filed.append(error.code)
+
+
+class Handler:
+    """Completes every job when told to, and counts."""
+
+    def __init__(self, *failures):
+        self.calls = 0
+        self.go = asyncio.Event()
+        self.failures = list(failures)
+
+    async def __call__(self, request, /, *, model):
+        self.calls += 1
+        await self.go.wait()
+        if self.failures:
+            raise self.failures.pop()
+        return CompletionResult(id=request.id, status="completed")
+
+
+def stage(*failures):
+    outbox, handler = Outbox(), Handler(*failures)
+    worker = Worker(
+        FORWARD, handler, adapter=None, replies=outbox, budget=60, patience=Patience(attempts=5, age=60)
+    )
+    return worker, handler, outbox
+
+
+def delivery(acks, *, acked=True, body=BODY, **properties):
+    async def ack():
+        acks.append(acked)
+        return acked
+
+    envelope = Envelope(body, **{"message_id": "job", "reply_to": "mine", **properties})
+    return Delivery(envelope, "queue", redelivered=False, ack=ack)
+
+
+async def begun(handler):
+    """Let every delivery so far begin, then let the handler go on."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    handler.go.set()
+
+
+async def settled(acks, count):
+    async with asyncio.timeout(5):
+        while len(acks) < count:
+            await asyncio.sleep(0)
+
+
+async def test_a_redelivery_joins_work_in_progress():
+    """One call of the handler; the address is answered once, and both deliveries are acknowledged."""
+    worker, handler, outbox = stage()
+    acks = []
+    worker.deliver(delivery(acks, acked=False))
+    worker.deliver(delivery(acks))
+    await begun(handler)
+    await settled(acks, 2)
+    assert (handler.calls, outbox.answers) == (1, [("mine", "completed")])
+
+
+async def test_a_redelivery_finds_finished_work_whose_acknowledgement_was_lost():
+    """What was answered over a dying channel is neither done nor answered again."""
+    worker, handler, outbox = stage()
+    acks = []
+    handler.go.set()
+    worker.deliver(delivery(acks, acked=False))
+    await settled(acks, 1)
+    worker.deliver(delivery(acks))
+    await settled(acks, 2)
+    assert (handler.calls, outbox.answers) == (1, [("mine", "completed")])
+
+
+async def test_a_repeat_after_the_acknowledgement_is_work_of_its_own():
+    """Nothing is remembered once a message is settled."""
+    worker, handler, outbox = stage()
+    acks = []
+    handler.go.set()
+    for count in (1, 2):
+        worker.deliver(delivery(acks))
+        await settled(acks, count)
+    assert (handler.calls, len(outbox.answers)) == (2, 2)
+
+
+async def test_each_address_is_answered():
+    """Two senders of the same work hear of it both."""
+    worker, handler, outbox = stage()
+    acks = []
+    worker.deliver(delivery(acks, reply_to="one"))
+    worker.deliver(delivery(acks, reply_to="two"))
+    await begun(handler)
+    await settled(acks, 2)
+    assert handler.calls == 1
+    assert sorted(outbox.answers) == [("one", "completed"), ("two", "completed")]
+
+
+async def test_a_wrong_envelope_spoils_nobody_elses_work():
+    """Type and address are the sender's own: the same work under good ones is done."""
+    worker, handler, outbox = stage()
+    acks = []
+    worker.deliver(delivery(acks, reply_to="ours"))
+    worker.deliver(delivery(acks, type="nonsense", reply_to="odd"))
+    worker.deliver(delivery(acks, content_encoding="gzip", reply_to="packed"))
+    worker.deliver(delivery(acks))
+    await begun(handler)
+    await settled(acks, 4)
+    assert handler.calls == 1
+    assert sorted(outbox.answers) == [
+        ("mine", "completed"),
+        ("odd", "failed"),
+        ("ours", "failed"),
+        ("packed", "failed"),
+    ]
+
+
+async def test_whatever_breaks_the_handler_is_answered_and_filed():
+    """Its sender waits, and so does everybody who joined."""
+    worker, handler, outbox = stage(RecursionError("too deep"))
+    acks = []
+    worker.deliver(delivery(acks, reply_to="one"))
+    worker.deliver(delivery(acks, reply_to="two"))
+    await begun(handler)
+    await settled(acks, 2)
+    assert sorted(outbox.answers) == [("one", "failed"), ("two", "failed")]
+    assert outbox.filed == ["internal", "internal"]
