@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -107,6 +108,7 @@ async def serve(
             await broker.consume(names.work(kind.role), worker.deliver, prefetch=settings.concurrency),
             await broker.consume(names.crashed(kind.role), undertaker.deliver, prefetch=_BURIALS_AT_ONCE),
         )
+        _calm_collector()
         log.info("ready")
         ready()
         await stop.wait()
@@ -115,6 +117,16 @@ async def serve(
             await consumer.cancel()
         await worker.drain(settings.drain_seconds)
     log.info("stopped")
+
+
+def _calm_collector() -> None:
+    """Let the collector look less often, and never again at what was there at the start.
+
+    Hundreds of jobs in flight are young for long, and it walks them all in vain: a sixth of the time at 500 in flight.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _on_signals() -> asyncio.Event:
