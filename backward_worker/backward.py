@@ -10,11 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from backtalk.wire.errors import Error
 from backtalk.wire.graph import Graph, Operation
 from backward_worker.plan import Plan, Target, plan
+
+BURST: Final = 4
 
 G = TypeVar("G")
 
@@ -96,6 +98,7 @@ class _Pass(Generic[G]):
     rules: Rules[G]
     waits: dict[int, int] = field(init=False)
     ready: deque[int] = field(default_factory=deque)
+    started: int = 0
     arrived: dict[str, dict[tuple[int, int], Contribution[G]]] = field(default_factory=dict)
     missing: dict[str, set[int | None]] = field(default_factory=dict)
     failed: dict[tuple[int, int], Failed] = field(default_factory=dict)
@@ -104,19 +107,24 @@ class _Pass(Generic[G]):
         self.waits = dict(self.plan.waits)
         self.ready.extend(at for at, count in self.waits.items() if not count)
         async with asyncio.TaskGroup() as group:
-            self._start_ready(group)
+            await self._start_ready(group)
 
-    def _start_ready(self, group: asyncio.TaskGroup) -> None:
+    async def _start_ready(self, group: asyncio.TaskGroup) -> None:
         while self.ready:
-            self._back_through(self.ready.popleft(), group)
+            await self._back_through(self.ready.popleft(), group)
 
-    def _back_through(self, at: int, group: asyncio.TaskGroup) -> None:
+    async def _back_through(self, at: int, group: asyncio.TaskGroup) -> None:
         """Start on all targets of an operation whose outputs have heard everything."""
         step = self._step(at)
         awaitables = iter(self.rules[step.operation.op](step) if step.targets else ())
         for number, target in enumerate(self.plan.targets[at]):
             if step.received[target.sample]:
                 group.create_task(self._resolve((at, number), step, target, next(awaitables), group))
+                self.started += 1
+                if self.started % BURST == 0:
+                    # sockets are written to between two rounds of tasks: in a single round the first call would
+                    # leave only when the last one is composed
+                    await asyncio.sleep(0)
             else:
                 if self._is_missing(step.operation, target.sample):
                     self._miss(target)
@@ -138,7 +146,7 @@ class _Pass(Generic[G]):
         else:
             self.arrived.setdefault(variable, {})[place] = self._contribution(step, target, outcome)
         self._heard(variable)
-        self._start_ready(group)
+        await self._start_ready(group)
 
     def _heard(self, variable: str) -> None:
         """Count one contribution less to wait for; after the last one the operation that wrote the variable runs."""

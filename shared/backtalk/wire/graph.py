@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
@@ -77,7 +77,7 @@ class ChatCompletion(Frozen):
     def positions(self) -> tuple[Position, ...]:
         """Return every read, in the order messages, inputs."""
         found = [
-            Position(f"messages/{m}/content/{c}", None, item)
+            Position(_content_path(m, c), None, item)
             for m, message in enumerate(self.messages)
             for c, item in enumerate(message.content or ())
             if isinstance(item, str)
@@ -97,6 +97,12 @@ class ChatCompletion(Frozen):
             for item in message.content or ()
             if isinstance(item, PartRef)
         )
+
+
+@lru_cache(maxsize=4096)
+def _content_path(message: int, item: int) -> str:
+    """Return the path of a text; most operations have the same few, and a large graph has many operations."""
+    return f"messages/{message}/content/{item}"
 
 
 # A union on `op` as soon as there is a second member: Annotated[A | B, Field(discriminator="op")]
