@@ -69,6 +69,19 @@ async def test_ctrl_c_leaves_no_process_behind(fresh) -> None:
     assert alive == []
 
 
+async def test_a_simulated_model_never_answers_on_somebody_elses_broker(fresh) -> None:
+    """`backtalk local` takes no jobs from a real broker unless the model is real as well."""
+    process = await asyncio.create_subprocess_exec(
+        *(BACKTALK, "local"),
+        env={**fresh, "BACKTALK_AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert "set OPENAI_BASE_URL" in " ".join(output.decode().split())
+
+
 def test_there_are_enough_emails_that_share_one_prompt() -> None:
     """At least 30 requests in OpenAI's batch form, one system prompt as one Variable."""
     lines = [json.loads(text) for text in EMAILS.read_text("utf-8").splitlines()]

@@ -136,3 +136,28 @@ async def test_results_of_another_file_are_never_overwritten(submit, spawn, tmp_
     assert code == 1
     assert "choose another --out" in " ".join(said.split())
     assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "in.jsonl"])
+async def test_a_file_of_somebody_elses_is_never_touched(submit, model, tmp_path, name) -> None:
+    """Neither notes nor the requests themselves are taken for results, with or without a last line break."""
+    requests = tmp_path / "in.jsonl"
+    requests.write_text(json.dumps(line("a", "one")))
+    out = tmp_path / name
+    if out != requests:
+        out.write_text("my only copy, and no line break")
+    before = out.read_bytes()
+    code, said = await submit(requests, "--out", out)
+    assert code == 1
+    assert "choose another --out" in " ".join(said.split())
+    assert out.read_bytes() == before
+    assert model.total == 0
+
+
+async def test_without_a_worker_the_remedy_is_told(submit, tmp_path) -> None:
+    """The commonest first mistake ends in a sentence, not in a traceback."""
+    requests = write(tmp_path / "in.jsonl", [line("a", "one")])
+    code, said = await submit(requests, "--out", tmp_path / "out.jsonl")
+    assert code == 1
+    assert "Traceback" not in said
+    assert "start a worker" in " ".join(said.split())

@@ -3,7 +3,10 @@
 import pytest
 
 from backtalk.prompt import Conversation, FailedItem, as_text, fill_leaves, filler, leaves, placeholders
+from backtalk.wire.codec import validate
+from backtalk.wire.errors import Refused, TooLarge
 from backtalk.wire.graph import PartRef, RecordedMessage, Variable
+from backtalk.wire.jobs import CompletionJob
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/{name}.png", "detail": "low"}}
 
@@ -233,3 +236,18 @@ def test_an_input_is_used_when_any_text_names_it(contents, parts, unused):
         parts=parts,
     )
     assert made.unused_inputs() == unused
+
+
+def test_a_short_text_cannot_ask_for_endless_ones():
+    """A long value asked for many times is refused before it fills the memory."""
+    fill = filler({"a": "x" * 1_000_000})
+    with pytest.raises(TooLarge, match="use long inputs less often"):
+        fill("{a}" * 100)
+
+
+@pytest.mark.parametrize("name", ["", "a}", "{a", "{}"])
+def test_the_name_of_an_input_has_no_braces(name):
+    """It could not be told from the braces around it."""
+    job = {"model": "m", "messages": [{"role": "user", "content": f"{{{name}}}"}], "inputs": {name: "x"}}
+    with pytest.raises(Refused, match="without braces"):
+        validate(job, CompletionJob)

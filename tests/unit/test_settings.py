@@ -279,3 +279,25 @@ def test_settings_are_frozen(environment):
 def test_the_oldest_brokers_timeout_is_the_one_that_counts():
     """RabbitMQ before 3.12 takes the node's 30 minutes, whatever the queue says."""
     assert module.OLDEST_CONSUMER_TIMEOUT == 1800
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "http://host/", "amqp://", "amqp://user:canary-77e0#@host/", "amqp://host:port/"]
+)
+def test_an_address_that_is_none_is_told_at_the_start(url, monkeypatch):
+    """With the variable's name, and without the password."""
+    monkeypatch.setenv("BACKTALK_AMQP_URL", url)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    told = explain(caught.value)
+    assert told.startswith("BACKTALK_AMQP_URL: ")
+    assert CANARY not in told
+
+
+def test_a_key_that_is_not_there_is_told_at_the_start(monkeypatch):
+    """A worker that would call an endpoint without its key does not start."""
+    endpoints = {"local": {"base_url": "http://host/v1", "api_key_env": "NO_SUCH_VARIABLE"}}
+    monkeypatch.setenv("BACKTALK_ENDPOINTS", json.dumps(endpoints))
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "NO_SUCH_VARIABLE" in explain(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,11 @@ def stream_of(out: Path) -> str:
 
 
 async def _send_and_collect(run: _Run, requests: Requests, on_progress: OnProgress) -> None:
-    sender = asyncio.create_task(_send(run, requests))
+    unsent = [line for line in run.open.values() if line.id not in run.progress.sent]
+    # the first one alone: it tells whether anybody is there, while nothing else is under way
+    for line in unsent[:1]:
+        await _send_one(run, requests, line)
+    sender = asyncio.create_task(_send(run, requests, unsent[1:]))
     collector = asyncio.create_task(_collect(run, on_progress))
     try:
         # whoever fails first says why
@@ -86,15 +90,18 @@ async def _send_and_collect(run: _Run, requests: Requests, on_progress: OnProgre
         await asyncio.gather(sender, collector, return_exceptions=True)
 
 
-async def _send(run: _Run, requests: Requests) -> None:
-    unsent = [line for line in run.open.values() if line.id not in run.progress.sent]
-    for line in unsent:
+async def _send(run: _Run, requests: Requests, lines: Sequence[Line]) -> None:
+    for line in lines:
         while run.in_queue >= run.in_flight:
             run.room.clear()
             await run.room.wait()
-        run.in_queue += 1
-        await _enqueue(run, requests, line)
-        run.progress.note_sent(line.id)
+        await _send_one(run, requests, line)
+
+
+async def _send_one(run: _Run, requests: Requests, line: Line) -> None:
+    run.in_queue += 1
+    await _enqueue(run, requests, line)
+    run.progress.note_sent(line.id)
 
 
 async def _enqueue(run: _Run, requests: Requests, line: Line) -> None:

@@ -78,7 +78,10 @@ class Broker:
                         wait=False,  # the confirmation says more than a drained socket
                     )
             except amqp.PublishError as error:
-                raise Unroutable(f"no queue takes messages for {key!r} of exchange {exchange!r}") from error
+                raise Unroutable(
+                    f"no queue takes messages for {key!r} of exchange {exchange!r}; "
+                    "start a worker once, it declares the queues, or check the namespace"
+                ) from error
             except amqp.DeliveryError as error:
                 raise QueueFull(f"the broker refused a message for {key!r}: the queue is full") from error
             except (*LOST, TimeoutError, asyncio.CancelledError) as error:
