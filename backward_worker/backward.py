@@ -10,13 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from backtalk.wire.errors import Error
 from backtalk.wire.graph import Graph, Operation
 from backward_worker.plan import Plan, Target, plan
-
-BURST: Final = 4
 
 G = TypeVar("G")
 
@@ -98,7 +96,6 @@ class _Pass(Generic[G]):
     rules: Rules[G]
     waits: dict[int, int] = field(init=False)
     ready: deque[int] = field(default_factory=deque)
-    started: int = 0
     arrived: dict[str, dict[tuple[int, int], Contribution[G]]] = field(default_factory=dict)
     missing: dict[str, set[int | None]] = field(default_factory=dict)
     failed: dict[tuple[int, int], Failed] = field(default_factory=dict)
@@ -120,11 +117,9 @@ class _Pass(Generic[G]):
         for number, target in enumerate(self.plan.targets[at]):
             if step.received[target.sample]:
                 group.create_task(self._resolve((at, number), step, target, next(awaitables), group))
-                self.started += 1
-                if self.started % BURST == 0:
-                    # sockets are written to between two rounds of tasks: in a single round the first call would
-                    # leave only when the last one is composed
-                    await asyncio.sleep(0)
+                # sockets are written to between two rounds of tasks: in a single round the first call would leave
+                # only when the last one is composed
+                await asyncio.sleep(0)
             else:
                 if self._is_missing(step.operation, target.sample):
                     self._miss(target)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -176,6 +176,7 @@ def _origin(contribution: Contribution[TextGradient], graph: Graph) -> str:
     )
 
 
+@lru_cache(maxsize=1024)
 def _quote(text: str) -> str:
     """Return untrusted words fit to stand in a line of ours: short, and without any kind of line break."""
     shown = text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
