@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from backtalk.wire.errors import Error
 from backtalk.wire.graph import Graph, Operation
@@ -111,19 +111,26 @@ class _Pass(Generic[G]):
             await self._back_through(self.ready.popleft(), group)
 
     async def _back_through(self, at: int, group: asyncio.TaskGroup) -> None:
-        """Start on all targets of an operation whose outputs have heard everything."""
+        """Start on all targets of an operation whose outputs have heard everything; first on those others wait for."""
         step = self._step(at)
         awaitables = iter(self.rules[step.operation.op](step) if step.targets else ())
+        urgent: list[Coroutine[Any, Any, None]] = []
+        patient: list[Coroutine[Any, Any, None]] = []
         for number, target in enumerate(self.plan.targets[at]):
+            variable = target.position.variable
             if step.received[target.sample]:
-                group.create_task(self._resolve((at, number), step, target, next(awaitables), group))
-                # sockets are written to between two rounds of tasks: in a single round the first call would leave
-                # only when the last one is composed
-                await asyncio.sleep(0)
-            else:
-                if self._is_missing(step.operation, target.sample):
-                    self._miss(target)
-                self._heard(target.position.variable)
+                resolving = self._resolve((at, number), step, target, next(awaitables), group)
+                awaited = self.graph.index.writers.get(variable) in self.waits
+                (urgent if awaited else patient).append(resolving)
+                continue
+            if self._is_missing(step.operation, target.sample):
+                self._miss(target)
+            self._heard(variable)
+        for resolving in urgent + patient:
+            group.create_task(resolving)
+            # sockets are written to between two rounds of tasks: in a single round the first call would leave only
+            # when the last one is composed
+            await asyncio.sleep(0)
 
     async def _resolve(
         self,
