@@ -15,6 +15,7 @@ from backtalk.client.client import Client
 from backtalk.transport.envelope import QueueFull
 
 FULL_PAUSE: Final = 1.0
+CANCEL_SECONDS: Final = 5.0
 
 OnProgress: TypeAlias = Callable[[int], None]
 
@@ -87,7 +88,8 @@ async def _send_and_collect(run: _Run, requests: Requests, on_progress: OnProgre
     finally:
         sender.cancel()
         collector.cancel()
-        await asyncio.gather(sender, collector, return_exceptions=True)
+        # bounded: a call that is cancelled while its channel opens may not end by itself
+        await asyncio.wait((sender, collector), timeout=CANCEL_SECONDS)
 
 
 async def _send(run: _Run, requests: Requests, lines: Sequence[Line]) -> None:

@@ -143,6 +143,17 @@ class Consumer:
                 await self.channel.close()
 
 
+@asynccontextmanager
+async def _closed(connection: AbstractRobustConnection) -> AsyncIterator[None]:
+    """Close a connection in the end, and do not wait for ever for a broker that does not answer."""
+    try:
+        yield
+    finally:
+        with suppress(*LOST, TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await connection.close()
+
+
 def _unless_lost(error: BaseException) -> None:
     """Raise a cancellation that is meant for us: a connection that misses its heartbeats cancels confirms as well."""
     task = asyncio.current_task()
@@ -163,8 +174,8 @@ def _typed(what: str) -> Iterator[None]:
 async def connect(url: str, *, name: str, patience: float) -> AsyncIterator[Broker]:
     """Connect twice and return both as a Broker; raises BrokerUnreachable after `patience` seconds."""
     consuming = await robust(url, f"{name} consume", patience)
-    async with consuming:
+    async with _closed(consuming):
         publishing = await robust(url, f"{name} publish", patience)
-        async with publishing:
+        async with _closed(publishing):
             channel = await publishing.channel(publisher_confirms=True, on_return_raises=True)
             yield Broker(consuming, publishing, channel)
