@@ -7,8 +7,8 @@ import json
 
 from backtalk.runtime.settle import Patience
 from backtalk.runtime.worker import Worker
-from backtalk.transport.envelope import Delivery, Envelope
-from backtalk.wire.errors import invalid
+from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
+from backtalk.wire.errors import Code, Unavailable, invalid
 from backtalk.wire.jobs import CompletionResult
 from backtalk.wire.kinds import FORWARD
 
@@ -21,6 +21,7 @@ class Outbox:
     def __init__(self):
         self.answers = []
         self.filed = []
+        self.rungs = []
 
     def check(self, reply_to):
         if reply_to == "ours":
@@ -28,6 +29,9 @@ class Outbox:
 
     async def answer(self, answer, *, to, id, key):
         self.answers.append((to.reply_to, answer.status))
+
+    async def rung(self, request, name):
+        self.rungs.append((request.attempt, name))
 
     async def file(self, request, error):
         self.filed.append(error.code)
@@ -57,13 +61,13 @@ def stage(*failures):
     return worker, handler, outbox
 
 
-def delivery(acks, *, acked=True, body=BODY, **properties):
+def delivery(acks, *, acked=True, again=False, body=BODY, **properties):
     async def ack():
         acks.append(acked)
         return acked
 
     envelope = Envelope(body, **{"message_id": "job", "reply_to": "mine", **properties})
-    return Delivery(envelope, "queue", redelivered=False, ack=ack)
+    return Delivery(envelope, "queue", redelivered=again, ack=ack)
 
 
 async def begun(handler):
@@ -84,7 +88,7 @@ async def test_a_redelivery_joins_work_in_progress():
     worker, handler, outbox = stage()
     acks = []
     worker.deliver(delivery(acks, acked=False))
-    worker.deliver(delivery(acks))
+    worker.deliver(delivery(acks, again=True))
     await begun(handler)
     await settled(acks, 2)
     assert (handler.calls, outbox.answers) == (1, [("mine", "completed")])
@@ -97,7 +101,7 @@ async def test_a_redelivery_finds_finished_work_whose_acknowledgement_was_lost()
     handler.go.set()
     worker.deliver(delivery(acks, acked=False))
     await settled(acks, 1)
-    worker.deliver(delivery(acks))
+    worker.deliver(delivery(acks, again=True))
     await settled(acks, 2)
     assert (handler.calls, outbox.answers) == (1, [("mine", "completed")])
 
@@ -154,3 +158,39 @@ async def test_whatever_breaks_the_handler_is_answered_and_filed():
     await settled(acks, 2)
     assert sorted(outbox.answers) == [("one", "failed"), ("two", "failed")]
     assert outbox.filed == ["internal", "internal"]
+
+
+async def test_a_repeat_that_was_sent_while_an_answer_is_kept_is_answered():
+    """It is a message of its own: it costs nothing, and its sender waits."""
+    worker, handler, outbox = stage()
+    acks = []
+    handler.go.set()
+    worker.deliver(delivery(acks, acked=False))
+    await settled(acks, 1)
+    worker.deliver(delivery(acks))
+    await settled(acks, 2)
+    assert (handler.calls, outbox.answers) == (1, [("mine", "completed")] * 2)
+
+
+class Down:
+    """An endpoint that is away."""
+
+    async def complete(self, endpoint, body, owner):
+        raise Unavailable(Code.UPSTREAM_UNAVAILABLE, "away")
+
+
+async def test_what_comes_back_from_a_rung_is_worked_on_although_an_acknowledgement_was_lost():
+    """The copy on the rung is the message now: to take it for a redelivery would lose it."""
+    outbox, calls, acks = Outbox(), [], []
+
+    async def ask(request, /, *, model):
+        calls.append(request.id)
+        await model.complete("openai", {})
+
+    patience = Patience(attempts=2, age=60)
+    worker = Worker(FORWARD, ask, adapter=Down(), replies=outbox, budget=60, patience=patience)
+    worker.deliver(delivery(acks, acked=False))
+    await settled(acks, 1)
+    worker.deliver(delivery(acks, headers={ATTEMPT: 1}))
+    await settled(acks, 2)
+    assert (len(calls), outbox.rungs, outbox.answers) == (2, [(1, "5s")], [("mine", "failed")])

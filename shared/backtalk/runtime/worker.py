@@ -97,6 +97,7 @@ class Worker(Generic[RequestT, AnswerT]):
         # this task is the delivery's own, so what is bound to its context ends with it
         bind_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue)
         work = self._join(opened)
+        action: Action | None = None
         acked = False
         try:
             answer, outcome = await self._result(opened, work)
@@ -108,7 +109,8 @@ class Worker(Generic[RequestT, AnswerT]):
             log.exception("settling failed")
             return
         finally:
-            self._leave(opened, work, acked=acked)
+            # what was put off or handed back comes again as a message of its own, to be worked on anew
+            self._leave(opened, work, keep=not acked and not isinstance(action, Rung | HandBack))
         log.info(
             _TOLD[type(action)],
             status=answer.status,
@@ -131,9 +133,9 @@ class Worker(Generic[RequestT, AnswerT]):
         work.waiting += 1
         return work
 
-    def _leave(self, opened: Opened, work: Work[AnswerT], *, acked: bool) -> None:
-        """Let go of a work; one whose acknowledgement was lost is kept a while, since it will be delivered again."""
-        if not acked:
+    def _leave(self, opened: Opened, work: Work[AnswerT], *, keep: bool) -> None:
+        """Let go of a work; an answer whose acknowledgement was lost is kept a while: it will be delivered again."""
+        if keep:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, opened, work)
         else:
             self._forget(opened, work)
@@ -196,11 +198,11 @@ class Worker(Generic[RequestT, AnswerT]):
     async def _execute_once(
         self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT
     ) -> None:
-        """Settle for each address once: a message that was redelivered meanwhile is the same message."""
+        """Settle each message once: one that was redelivered meanwhile is the same, one that was sent again is not."""
         envelope = opened.delivery.envelope
         address = (envelope.reply_to, envelope.correlation_id)
         async with work.settling:
-            if address not in work.settled:
+            if not (opened.delivery.redelivered and address in work.settled):
                 await self._execute(action, opened, answer)
                 work.settled.add(address)
 
