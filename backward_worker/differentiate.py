@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+from backtalk.runtime.emit import Emit
 from backtalk.runtime.model import Model, total
 from backtalk.wire.answer import status_of
 from backtalk.wire.errors import invalid
@@ -20,7 +21,11 @@ Seed: TypeAlias = reverse.Contribution[TextGradient]
 
 
 async def differentiate(
-    request: Request[Feedback], *, model: Model, backward_model: str | None = None
+    request: Request[Feedback],
+    *,
+    model: Model,
+    emit: Emit,  # noqa: ARG001  gradients are of use only when they are whole
+    backward_model: str | None = None,
 ) -> Gradients:
     """Return the gradients that a feedback message asks for. Raises Refused where it contradicts its graph."""
     body = request.body

@@ -10,7 +10,8 @@ from backtalk.prompt import FailedItem
 from backtalk.wire.errors import Error, Refused, invalid
 from backward_worker.ask import Asker
 from backward_worker.backward import Rules, Step
-from backward_worker.compose import Questions, case, questions
+from backward_worker.case import case
+from backward_worker.compose import Questions, questions
 from backward_worker.gradient import EMPTY, TextGradient
 from backward_worker.plan import Target
 

@@ -10,8 +10,12 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from backtalk.runtime.model import Completion
+from backtalk.wire.codec import validate
 from backtalk.wire.errors import invalid
 from backtalk.wire.graph import Graph
+from backtalk.wire.jobs import CompletionJob
+from forward_worker.plan import Plan
+from forward_worker.tools.inject import toolbox as toolbox_of
 
 # a slow machine is no failure
 hypothesis_settings.register_profile("backtalk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -45,16 +49,21 @@ class ScriptedModel:
         if endpoint not in self._endpoints:
             raise invalid("backtalk/endpoint", f"{endpoint!r} is not configured; name another one")
 
-    async def complete(self, endpoint, body):
+    async def complete(self, endpoint, body, listener=None):
         self.check(endpoint)
         self.asked.append(endpoint)
         self.bodies.append(body)
         reply = self._replies.popleft() if len(self._replies) > 1 else self._replies[0]
         if callable(reply):
             reply = reply(body)
+        if listener is not None:
+            listener.begin()
         if isinstance(reply, Exception):
             raise reply
-        return completion(reply)
+        whole = completion(reply)
+        for chunk in spelled(whole.body) if listener is not None else ():
+            listener.hear(chunk)
+        return whole
 
 
 def completion(reply):
@@ -68,10 +77,68 @@ def completion(reply):
     return Completion({"object": "chat.completion", "choices": whole, "usage": USAGE})
 
 
+def spelled(body):
+    """Yield the chunks in which an endpoint would stream a completion."""
+    for at, choice in enumerate(body["choices"]):
+        for delta in [*deltas(choice["message"]), {}]:
+            finish = None if delta else choice.get("finish_reason", "stop")
+            yield chunk({"index": choice.get("index", at), "delta": delta, "finish_reason": finish})
+    yield {**chunk(), "usage": body["usage"]}
+
+
+def chunk(*choices):
+    return {"object": "chat.completion.chunk", "choices": list(choices)}
+
+
+def deltas(message):
+    """Yield what a message is streamed in: its role, its text in pieces, its calls of tools, and what else it has."""
+    said = dict(message)
+    text, calls = said.pop("content", None), said.pop("tool_calls", None) or ()
+    yield {"role": said.pop("role", "assistant"), "content": None if text is None else ""}
+    yield from ({"content": piece} for piece in pieces(text or ""))
+    for at, call in enumerate(calls):
+        function = call["function"]
+        yield {"tool_calls": [{"index": at, **call, "function": {**function, "arguments": ""}}]}
+        for piece in pieces(function["arguments"]):
+            yield {"tool_calls": [{"index": at, "function": {"arguments": piece}}]}
+    yield from ({name: value} for name, value in said.items())
+
+
+def pieces(text):
+    return (text[at : at + 3] for at in range(0, len(text), 3))
+
+
 @pytest.fixture(scope="session")
 def scripted():
     """Return the scripted model's class: `scripted("first reply", "second reply")`."""
     return ScriptedModel
+
+
+@pytest.fixture(scope="session")
+def toolbox():
+    """Return how a worker serves tools that was told nothing: the default words, and inject mode everywhere."""
+    return toolbox_of(None, {})
+
+
+@pytest.fixture(scope="session")
+def job_of():
+    """Return the maker of jobs: `job_of("Hello", {"role": "tool", …}, tools=[…])`; a text is a user's message."""
+
+    def made(*messages, **fields):
+        told = [m if isinstance(m, dict) else {"role": "user", "content": m} for m in messages or ("Hello",)]
+        return validate({"model": "m", "messages": told, **fields}, CompletionJob)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def plan_of(toolbox, job_of):
+    """Return the maker of plans, from what makes a job; `box` is another toolbox."""
+
+    def made(*messages, key="work-key", box=toolbox, **fields):
+        return Plan.of(job_of(*messages, **fields), key, box)
+
+    return made
 
 
 @pytest.fixture(scope="session")

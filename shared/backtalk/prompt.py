@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from backtalk.injection import inject
 from backtalk.wire.codec import MAX_BODY_BYTES
 from backtalk.wire.errors import TooLarge
 from backtalk.wire.graph import ChatCompletion, Graph, RecordedMessage, Variable
+from backtalk.wire.tools import Injected, Tool, map_descriptions
 
 Part: TypeAlias = dict[str, Any]
 Fill: TypeAlias = Callable[[str], str]
@@ -32,19 +34,29 @@ class Conversation:
     inputs: Mapping[str, str | tuple[str, ...]]
     variables: Mapping[str, Variable]
     parts: Mapping[str, Part]
+    injected: Injected | None = None
 
     @classmethod
     def of(cls, operation: ChatCompletion, graph: Graph) -> Conversation:
         """Return the conversation that a recorded operation had."""
-        return cls(operation.messages, operation.inputs, graph.index.variables, graph.parts)
+        return cls(
+            operation.messages, operation.inputs, graph.index.variables, graph.parts, operation.injected
+        )
 
     def render(self, sample: int | None, *, filled: bool = True) -> list[dict[str, Any]]:
-        """Return OpenAI messages as one sample of a batch (None: no batch) sends them.
+        """Return OpenAI messages as one sample of a batch (None: no batch) sends them, what is injected included.
 
         With `filled=False` placeholders stay: the template. Raises FailedItem.
         """
         fill = self._fill(sample) if filled and self.inputs else _unchanged
-        return [self._message(message, sample, fill) for message in self.messages]
+        messages = [self._message(message, sample, fill) for message in self.messages]
+        if self.injected is None:
+            return messages
+        return inject(messages, self.injected, lambda variable: self.text(variable, sample))
+
+    def sent_tools(self, tools: Sequence[Tool], sample: int | None) -> tuple[Tool, ...]:
+        """Return recorded tools with the texts of their variables, as an endpoint takes them."""
+        return map_descriptions(tools, lambda _, ref: self.text(ref["variable"], sample))
 
     def text(self, variable: str, sample: int | None) -> str:
         """Return the text of a variable as one sample sees it."""

@@ -10,12 +10,14 @@ from typing import Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
+from backtalk.wire.chunk import CompletionChunk
 from backtalk.wire.feedback import Feedback, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionJob, CompletionResult
 
 # requests as they are read, answers as they are written
 MESSAGES: Final[dict[str, tuple[type[BaseModel], JsonSchemaMode]]] = {
+    "completion.chunk.v1": (CompletionChunk, "serialization"),
     "completion.job.v1": (CompletionJob, "validation"),
     "completion.result.v1": (CompletionResult, "serialization"),
     "feedback.v1": (Feedback, "validation"),

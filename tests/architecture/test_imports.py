@@ -110,7 +110,9 @@ def test_prompt_and_transport_import_the_wire_alone(imports):
     for package in ("backtalk.prompt", "backtalk.transport"):
         reached = imports.find_upstream_modules(package, as_package=package != "backtalk.prompt")
         assert {name for name in reached if name.startswith("backtalk.")} <= {
-            name for name in imports.modules if name.startswith(("backtalk.wire", package))
+            name
+            for name in imports.modules
+            if name.startswith(("backtalk.wire", "backtalk.injection", package))
         }
 
 

@@ -37,6 +37,7 @@ from backtalk.transport.topology import Names, topology
 from backtalk.wire.kinds import BACKWARD, FORWARD
 from backward_worker.differentiate import differentiate
 from forward_worker.complete import complete
+from forward_worker.tools.inject import toolbox
 
 PATIENCE = 20.0
 POLL = 0.01
@@ -112,12 +113,15 @@ class Stage:
 
     async def worker(self, role: str = "forward", *, handle: Any = None, **settings: Any) -> Worker:
         """Start a worker; it is ready when this returns, and drained at the end of the test."""
+        told = self.settings(**settings)
         kind, usual = {
-            "forward": (FORWARD, complete),
-            "backward": (BACKWARD, partial(differentiate, backward_model=settings.get("backward_model"))),
+            "forward": (
+                FORWARD,
+                partial(complete, toolbox=toolbox(told.tool_templates, told.tool_modes())),
+            ),
+            "backward": (BACKWARD, partial(differentiate, backward_model=told.backward_model)),
         }[role]
-        handle = handle or usual
-        return await self._open.enter_async_context(_running(kind, handle, self.settings(**settings)))
+        return await self._open.enter_async_context(_running(kind, handle or usual, told))
 
     def settings(self, **given: Any) -> Settings:
         endpoint = EndpointSettings(base_url=self.model.base_url)

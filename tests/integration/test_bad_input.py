@@ -253,7 +253,13 @@ FORWARD = [
     Bad("no choices", job(n=0), INVALID, "n", "greater than or equal to 1"),
     Bad("choices as text", job(n="2"), INVALID, "n", "integer"),
     Bad("tools as an object", job(tools={}), INVALID, "tools", "expected a list"),
-    Bad("stream", job(stream=True), INVALID, "stream", "leave `stream` out"),
+    Bad(
+        "streamed and asked again",
+        job(stream=True, backtalk={"tool_retries": 1}),
+        INVALID,
+        "backtalk/tool_retries",
+        "leave it out",
+    ),
     Bad("unknown record mode", job(backtalk={"record": "maybe"}), INVALID, "backtalk/record", "'always'"),
     # decoded, so no letter for people: what contradicts itself is answered only
     Bad(
@@ -492,7 +498,7 @@ async def test_properties_that_are_no_text_or_time_do_not_stop_the_worker(stage,
 async def test_a_message_that_breaks_the_worker_is_answered_and_filed(stage, role, type):
     """A fault of ours is said to be one; people get the letter, and the next message is done."""
 
-    async def handle(request, *, model):
+    async def handle(request, *, model, emit):
         raise ZeroDivisionError(request.id)
 
     await stage.worker(role, handle=handle)

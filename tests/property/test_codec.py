@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,12 +27,34 @@ JOB = {
             "role": "user",
             "content": ["a", {"type": "image_url", "image_url": {"url": "{word}"}}, {"data": ["b", None]}],
         },
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "function": {"name": "look_up", "arguments": '{"word": "x"}'}}],
+        },
         {"role": "tool", "content": "x", "tool_call_id": "1"},
     ],
     "inputs": {"tone": "kind", "word": ["c", {"data": 2, "id": "v"}]},
-    "tools": [{"type": "function"}],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "look_up",
+                "description": {"data": ["d", "e"], "id": "about", "requires_grad": True},
+                "parameters": {
+                    "type": "object",
+                    "properties": {"word": {"type": "string", "description": {"data": "what"}}},
+                    "required": ["word"],
+                },
+            },
+        }
+    ],
     "tool_choice": "auto",
+    "tool_templates": {
+        "function_list": {"prefix": {"data": "first"}, "suffix": "{{func_call_token}}"},
+        "force_call": {"prefix": None},
+        "position": "bottom",
+    },
     "n": 2,
     "temperature": 0.5,
     "backtalk": {
@@ -39,6 +62,8 @@ JOB = {
         "deadline": "2026-01-31T12:00:00Z",
         "metadata": {"k": 1},
         "record": "always",
+        "tool_mode": "inject",
+        "tool_retries": 1,
     },
 }
 FEEDBACK = {
@@ -86,6 +111,10 @@ FEEDBACK = {
     "backtalk": {"schema_version": 1, "metadata": {"k": 1}},
 }
 KNOWN = [
+    "look_up",
+    "required",
+    "native",
+    "object",
     "sys",
     "q",
     "t",
@@ -218,11 +247,14 @@ def test_any_feedback_is_refused_by_path_or_decodes_and_survives_the_round_trip(
 
 
 @given(document=mutations(JOB))
-def test_any_job_that_decodes_is_answered_or_refused(scripted, document):
+def test_any_job_that_decodes_is_answered_or_refused(scripted, toolbox, document):
     """Whatever its contents, nothing unexpected is raised, and the answer can be sent."""
     job = decoded(document, CompletionJob)
     if job is not None:
-        work = complete(Request("1", "k", job), model=scripted(["a", "b"]))
+        replies = ['!function_call:{"name": "look_up", "arguments": {"word": "x"}}', "!function_call: b"]
+        work = complete(
+            Request("1", "k", job), model=scripted(replies, "c"), emit=lambda _: None, toolbox=toolbox
+        )
         check_answer(outcome(lambda: asyncio.run(work)))
 
 
@@ -231,7 +263,7 @@ def test_any_feedback_that_decodes_is_answered_or_refused(scripted, document):
     """Whatever its contents, nothing unexpected is raised, and the answer can be sent."""
     feedback = decoded(document, Feedback)
     if feedback is not None:
-        work = differentiate(Request("1", "k", feedback), model=scripted("Shorten it."))
+        work = differentiate(Request("1", "k", feedback), model=scripted("Shorten it."), emit=pytest.fail)
         check_answer(outcome(lambda: asyncio.run(work)))
 
 

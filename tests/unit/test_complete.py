@@ -22,11 +22,17 @@ def request(*contents, **fields):
     return Request("job-1", "key-1", body)
 
 
-def result(model, *contents, **fields):
-    return complete(request(*contents, **fields), model=model)
+@pytest.fixture
+def result(toolbox):
+    """Return what runs a job: `await result(model, "Hello", n=2)`."""
+
+    def run(model, *contents, **fields):
+        return complete(request(*contents, **fields), model=model, emit=pytest.fail, toolbox=toolbox)
+
+    return run
 
 
-async def test_a_plain_openai_body_gets_its_completion(scripted):
+async def test_a_plain_openai_body_gets_its_completion(scripted, result):
     """No Variable, no graph: the completion as it came, and its usage."""
     model = scripted("Hi.")
     answer = await result(model, "Hello", temperature=0.5, metadata={"mine": "1"})
@@ -44,7 +50,7 @@ async def test_a_plain_openai_body_gets_its_completion(scripted):
     ]
 
 
-async def test_arguments_and_tools_go_to_the_endpoint_untouched(scripted):
+async def test_arguments_and_native_tools_go_to_the_endpoint_untouched(scripted, result):
     """Backtalk sends what it was sent, and nothing of its own."""
     sent = {
         "response_format": {"type": "json_schema", "json_schema": {"name": "x"}},
@@ -56,13 +62,14 @@ async def test_arguments_and_tools_go_to_the_endpoint_untouched(scripted):
         "extra_body": {"guided": True},
     }
     model = scripted("fine")
-    await result(model, **sent, backtalk={"metadata": {"a": 1}, "record": "always"})
+    options = {"metadata": {"a": 1}, "record": "always", "tool_mode": "native"}
+    await result(model, **sent, backtalk=options)
     body = dict(model.bodies[0])
     body["tools"] = list(body["tools"])
     assert body == {"model": "org/m", "messages": [{"role": "user", "content": "Hello"}], **sent}
 
 
-async def test_inputs_are_filled_and_not_sent(scripted):
+async def test_inputs_are_filled_and_not_sent(scripted, result):
     """The endpoint sees the filled text."""
     model = scripted("Ciao")
     await result(
@@ -73,7 +80,7 @@ async def test_inputs_are_filled_and_not_sent(scripted):
 
 
 @pytest.mark.parametrize(("named", "asked"), [(None, "openai"), ("openai", "openai"), ("local", "local")])
-async def test_the_endpoint_is_chosen_by_name_alone(scripted, named, asked):
+async def test_the_endpoint_is_chosen_by_name_alone(scripted, named, asked, result):
     """A model name with a slash says nothing about the endpoint."""
     model = scripted("fine")
     answer = await result(model, [SYSTEM], backtalk={"endpoint": named} if named else {})
@@ -81,7 +88,7 @@ async def test_the_endpoint_is_chosen_by_name_alone(scripted, named, asked):
     assert answer.graph.operations[0].endpoint == asked
 
 
-async def test_an_unknown_endpoint_is_refused_before_anything_is_asked(scripted):
+async def test_an_unknown_endpoint_is_refused_before_anything_is_asked(scripted, result):
     """No item of a batch is paid for in vain."""
     model = scripted("fine")
     with pytest.raises(Refused, match="backtalk/endpoint"):
@@ -97,7 +104,9 @@ async def test_an_unknown_endpoint_is_refused_before_anything_is_asked(scripted)
     ],
     ids=["unused input", "unequal lengths"],
 )
-async def test_a_job_that_contradicts_itself_is_refused_before_anything_is_asked(scripted, fields, path):
+async def test_a_job_that_contradicts_itself_is_refused_before_anything_is_asked(
+    scripted, fields, path, result
+):
     """The mistake is the sender's, and free."""
     model = scripted("fine")
     with pytest.raises(Refused) as caught:
@@ -106,7 +115,7 @@ async def test_a_job_that_contradicts_itself_is_refused_before_anything_is_asked
     assert model.bodies == []
 
 
-async def test_a_recorded_job_names_its_outputs(scripted):
+async def test_a_recorded_job_names_its_outputs(scripted, result):
     """The graph is the fragment, and the output is what feedback is given on."""
     answer = await result(scripted("Ciao"), [SYSTEM], "Hello")
     assert answer.outputs == answer.graph.operations[0].outputs
@@ -117,20 +126,20 @@ async def test_a_recorded_job_names_its_outputs(scripted):
 
 
 @pytest.mark.parametrize(("record", "recorded"), [("always", True), ("auto", False), ("never", False)])
-async def test_a_plain_body_is_recorded_only_when_it_asks(scripted, record, recorded):
+async def test_a_plain_body_is_recorded_only_when_it_asks(scripted, record, recorded, result):
     """`record` decides where there is no Variable."""
     answer = await result(scripted("fine"), backtalk={"record": record})
     assert (answer.graph is not None) is recorded
     assert bool(answer.outputs) is recorded
 
 
-async def test_never_is_never(scripted):
+async def test_never_is_never(scripted, result):
     """Not even a Variable makes a graph then."""
     answer = await result(scripted("fine"), [SYSTEM], backtalk={"record": "never"})
     assert (answer.graph, answer.outputs, answer.output) == (None, (), None)
 
 
-async def test_metadata_comes_back_unchanged(scripted):
+async def test_metadata_comes_back_unchanged(scripted, result):
     """It is the sender's, and never forwarded."""
     metadata = {"a": [1, 1.0, None, {"b": "c"}]}
     model = scripted("fine")
@@ -139,15 +148,15 @@ async def test_metadata_comes_back_unchanged(scripted):
     assert "backtalk" not in model.bodies[0]
 
 
-async def test_a_batch_is_index_aligned(scripted):
+async def test_a_batch_is_index_aligned(scripted, result):
     """One completion for each item, in the order of the inputs, whatever the order of the replies."""
 
     class Slow(scripted):
-        async def complete(self, endpoint, body):
+        async def complete(self, endpoint, body, listener):
             place = int(body["messages"][-1]["content"])
             for _ in range(10 - place):
                 await asyncio.sleep(0)
-            return await super().complete(endpoint, body)
+            return await super().complete(endpoint, body, listener)
 
     model = Slow(lambda body: f"reply to {body['messages'][-1]['content']}")
     answer = await result(model, [{"data": list(range(8))}])
@@ -156,21 +165,21 @@ async def test_a_batch_is_index_aligned(scripted):
     assert answer.usage["total_tokens"] == 8 * 15
 
 
-async def test_all_items_of_a_batch_are_asked_at_once(scripted):
+async def test_all_items_of_a_batch_are_asked_at_once(scripted, result):
     """No item waits for another."""
     everyone = asyncio.Barrier(16)
 
     class Meeting(scripted):
-        async def complete(self, endpoint, body):
+        async def complete(self, endpoint, body, listener):
             await everyone.wait()
-            return await super().complete(endpoint, body)
+            return await super().complete(endpoint, body, listener)
 
     async with asyncio.timeout(10):
         answer = await result(Meeting("fine"), "{a}", inputs={"a": ["x"] * 16})
     assert answer.status == "completed"
 
 
-async def test_a_failing_item_does_not_fail_the_others(scripted):
+async def test_a_failing_item_does_not_fail_the_others(scripted, result):
     """Its place holds the error, the output a null, and the answer is partial."""
     model = scripted(lambda body: REJECTED if body["messages"][-1]["content"] == "b" else "fine")
     answer = await result(model, "{a}", inputs={"a": [{"data": "a"}, {"data": "b"}, {"data": "c"}]})
@@ -180,7 +189,7 @@ async def test_a_failing_item_does_not_fail_the_others(scripted):
     assert answer.usage["total_tokens"] == 30
 
 
-async def test_a_null_item_is_not_asked(scripted):
+async def test_a_null_item_is_not_asked(scripted, result):
     """What failed in an earlier job fails here too, and only there."""
     model = scripted("fine")
     answer = await result(model, [{"id": "o", "data": ["x", None, "z"], "producer": "p", "role": "earlier"}])
@@ -195,14 +204,14 @@ async def test_a_null_item_is_not_asked(scripted):
     "error", [DOWN, REJECTED, Stopped(Code.CANCELLED, "stopped")], ids=lambda e: type(e).__name__
 )
 @pytest.mark.parametrize("inputs", ["x", ["x", "y"]], ids=["scalar", "batch"])
-async def test_a_job_of_which_nothing_was_done_has_failed(scripted, error, inputs):
+async def test_a_job_of_which_nothing_was_done_has_failed(scripted, error, inputs, result):
     """There is no graph, and the error is the first item's."""
     answer = await result(scripted(error), "{a}", inputs={"a": inputs}, backtalk={"record": "always"})
     assert (answer.status, answer.error) == ("failed", error.error)
     assert (answer.graph, answer.outputs, answer.usage) == (None, (), {})
 
 
-async def test_several_choices_are_several_outputs(scripted):
+async def test_several_choices_are_several_outputs(scripted, result):
     """One variable for each."""
     model = scripted(["one", "two", "three"])
     answer = await result(model, [SYSTEM], n=3)
@@ -212,7 +221,7 @@ async def test_several_choices_are_several_outputs(scripted):
     assert answer.output == answer.outputs[0]
 
 
-async def test_outputs_follow_the_index_of_the_choices(scripted):
+async def test_outputs_follow_the_index_of_the_choices(scripted, result):
     """An endpoint may list its choices in any order; their index says which is which."""
     choices = [
         {"index": 1, "message": {"role": "assistant", "content": "second"}, "finish_reason": "stop"},
@@ -222,7 +231,7 @@ async def test_outputs_follow_the_index_of_the_choices(scripted):
     assert [answer.graph.index.variables[output].data for output in answer.outputs] == ["first", "second"]
 
 
-async def test_a_native_tool_call_is_on_the_tape(scripted):
+async def test_a_native_tool_call_is_on_the_tape(scripted, result):
     """A reply without text still is a reply."""
     called = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     choice = {
@@ -231,12 +240,16 @@ async def test_a_native_tool_call_is_on_the_tape(scripted):
         "finish_reason": "tool_calls",
     }
     answer = await result(
-        scripted([choice]), [SYSTEM], tools=[{"type": "function", "function": {"name": "f"}}]
+        scripted([choice]),
+        [SYSTEM],
+        tools=[{"type": "function", "function": {"name": "f"}}],
+        backtalk={"tool_mode": "native"},
     )
+    assert answer.completions[0]["choices"] == [choice]
     assert answer.graph.index.variables[answer.output].data == '{"arguments":"{}","name":"f"}'
 
 
-async def test_a_repeat_of_a_job_gives_the_same_ids(scripted):
+async def test_a_repeat_of_a_job_gives_the_same_ids(scripted, result):
     """Whatever the model said this time, a caller sees the same names."""
     one, other = [
         await result(scripted(said), [SYSTEM], "{a}", inputs={"a": ["x", "y"]}) for said in ("a", "b")

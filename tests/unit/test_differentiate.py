@@ -26,7 +26,8 @@ def request(graph, *items, **fields):
 
 
 def ask(critic, graph, *items, backward_model=None, **fields):
-    return differentiate(request(graph, *items, **fields), model=critic, backward_model=backward_model)
+    body = request(graph, *items, **fields)
+    return differentiate(body, model=critic, emit=pytest.fail, backward_model=backward_model)
 
 
 async def refusal(critic, graph, *items, **fields):

@@ -49,8 +49,28 @@ def test_a_graph_with_everything_in_it_survives_the_round_trip():
                     {"role": "user", "content": ["b", {"part": "p"}]},
                 ],
                 "inputs": {"list": ["s", "s", "s", "s", "s"], "one": "s"},
-                "tools": [{"type": "function", "function": {"name": "f", "description": "d"}}],
+                "tools": [
+                    {"type": "function", "function": {"name": "f", "description": {"variable": "s"}}},
+                    {"type": "function", "function": {"name": "g", "description": "d"}},
+                ],
                 "tool_choice": {"type": "function", "function": {"name": "f"}},
+                "tool_templates": {
+                    "force_call": {"prefix": {"variable": "n"}, "suffix": ""},
+                    "position": "bottom",
+                },
+                "injected": {
+                    "mode": "inject",
+                    "call_token": "!call:",
+                    "side": "bottom",
+                    "block": [
+                        {"variable": "n", "form": "words"},
+                        '[{"description":"',
+                        {"variable": "s", "form": "json"},
+                        '"}]',
+                    ],
+                    "messages": [{"message": 2, "role": "user", "before": "<", "after": ">"}],
+                    "turns": [{"sample": 4, "choice": 0, "reply": "no", "told": "again"}],
+                },
                 "outputs": ["o"],
             }
         ],
@@ -173,6 +193,109 @@ def test_positions_are_json_pointers_in_the_order_messages_then_inputs(graph_of)
     )
 
 
+# ---- tools
+
+TOLD = {
+    "messages": [{"role": "user", "content": ["u"]}],
+    "inputs": {"x": "i"},
+    "tools": [
+        {"type": "function", "function": {"name": "f", "description": {"variable": "f"}}},
+        {
+            "type": "function",
+            "function": {
+                "name": "g",
+                "parameters": {"properties": {"a/b": {"description": {"variable": "p"}}}},
+                "description": {"variable": "g"},
+            },
+        },
+    ],
+    "tool_templates": {
+        "force_call": {"prefix": {"variable": "force"}},
+        "function_list": {"prefix": "text", "suffix": {"variable": "list"}},
+    },
+}
+NAMES = ("u", "i", "f", "g", "p", "force", "list")
+READS = {
+    "f": "tools/0/function/description",
+    "p": "tools/1/function/parameters/properties/a~1b/description",
+    "g": "tools/1/function/description",
+    "list": "tool_templates/function_list/suffix",
+    "force": "tool_templates/force_call/prefix",
+}
+
+
+def shows(*variables, **fields):
+    return {"mode": "inject", "block": ["[", *({"variable": id} for id in variables), "]"], **fields}
+
+
+@pytest.fixture
+def told(graph_of):
+    """Return the builder of a graph whose one operation has tools; some of its fields may be others."""
+
+    def build(data="text", **fields):
+        more = {name: value for name, value in {**TOLD, **fields}.items() if value is not None}
+        return graph_of({**{id: {"data": data} for id in NAMES}, "out": data}, ("op", "", "out", more))
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("injected", "read"),
+    [
+        (None, ["f", "p", "g", "list", "force"]),
+        ({"mode": "native"}, ["f", "p", "g", "list", "force"]),
+        (shows(*reversed(READS)), ["f", "p", "g", "list", "force"]),
+        (shows("list", "f", "p", "g"), ["f", "p", "g", "list"]),
+        (shows("force", "f", "f"), ["f", "force"]),
+        (shows(), []),
+        ({"mode": "inject"}, []),
+    ],
+    ids=str,
+)
+def test_texts_of_tools_are_read_where_the_model_got_to_see_them(told, injected, read):
+    """After messages and inputs, tools before templates; of a forced call those of one function alone."""
+    (operation,) = told(injected=injected).operations
+    assert operation.positions() == (
+        Position("messages/0/content/0", None, "u"),
+        Position("inputs/x", None, "i"),
+        *(Position(READS[id], None, id) for id in read),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "sends"),
+    [
+        ({}, True),
+        ({"injected": {"mode": "native"}}, True),
+        ({"injected": {"mode": "inject"}}, False),
+        ({"tools": None}, False),
+        ({"tools": None, "injected": {"mode": "inject"}}, False),
+    ],
+    ids=str,
+)
+def test_an_operation_knows_whether_its_endpoint_got_the_tools(told, fields, sends):
+    """Themselves, not only words about them."""
+    assert told(**fields).operations[0].sends_tools is sends
+
+
+@pytest.mark.parametrize("tools", [None, []])
+def test_templates_without_tools_are_not_read(told, tools):
+    """Nobody was shown anything."""
+    (operation,) = told(tools=tools).operations
+    assert [place.path for place in operation.positions()] == ["messages/0/content/0", "inputs/x"]
+
+
+def test_a_text_of_a_tool_is_a_read_like_any_other(told):
+    """It can make an operation a batch, and hands on that a gradient is wanted."""
+    graph = told(data=["a", "b"], injected=shows("f"))
+    assert graph.index.batches == (2,)
+    document = graph.model_dump(mode="json")
+    document["variables"][2]["requires_grad"] = True
+    assert Graph.model_validate(document).requires_grad("out")
+    document["operations"][0]["injected"]["block"] = []
+    assert not Graph.model_validate(document).requires_grad("out")
+
+
 @pytest.mark.parametrize(
     ("name", "escaped"), [("plain", "plain"), ("a/b", "a~1b"), ("a~b", "a~0b"), ("~1", "~01"), ("", "")]
 )
@@ -244,6 +367,12 @@ def test_a_variable_with_a_wrong_field_is_refused(wrong):
         {"outputs": "o"},
         {"surprise": 1},
         {"inputs": {"a": {}}},
+        {"tools": {}},
+        {"tools": ["f"]},
+        {"tool_templates": {"odd": {}}},
+        {"tool_templates": {"force_call": {"prefix": {"data": "x"}}}},
+        {"injected": {}},
+        {"injected": {"mode": "inject", "block": [{"odd": 1}]}},
     ],
     ids=str,
 )

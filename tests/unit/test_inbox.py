@@ -21,13 +21,13 @@ def acked():
 def answer(acked):
     """Return the maker of deliveries of an answer with a message id and a status."""
 
-    def make(id, status="completed", body=None):
+    def make(id, status="completed", body=None, type=None):
         async def ack():
             acked.append(id)
             return True
 
         content = encode(CompletionResult(id=id, status=status)) if body is None else body
-        return Delivery(Envelope(content, message_id=id), "queue", redelivered=False, ack=ack)
+        return Delivery(Envelope(content, message_id=id, type=type), "queue", redelivered=False, ack=ack)
 
     return make
 
@@ -62,3 +62,12 @@ async def test_what_is_no_answer_is_dropped(answer, acked):
     inbox.deliver(answer("a"))
     assert await first(inbox, 1) == [("a", "completed")]
     assert acked == ["junk"]
+
+
+async def test_partial_output_is_passed_over(answer, acked, caplog):
+    """It is acknowledged without a word: the answer has all of it."""
+    inbox = Inbox()
+    inbox.deliver(answer("chunk", type="completion.chunk.v1"))
+    inbox.deliver(answer("a"))
+    assert await first(inbox, 1) == [("a", "completed")]
+    assert (acked, caplog.text) == (["chunk"], "")

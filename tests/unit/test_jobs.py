@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from backtalk.wire.choice import Choice
 from backtalk.wire.codec import decode, encode
-from backtalk.wire.errors import Refused
+from backtalk.wire.errors import Code, Refused
 from backtalk.wire.jobs import CompletionJob
 
 OPENAI = {
@@ -116,3 +117,71 @@ def test_a_deadline_that_is_not_rfc_3339_is_refused(deadline):
 def test_metadata_is_anything_that_json_can_say(metadata):
     """It is returned unchanged, so it must be kept unchanged."""
     assert job(backtalk={"metadata": metadata}).backtalk.metadata == metadata
+
+
+# ---- tools
+
+LOOK = {"type": "function", "function": {"name": "look"}}
+NATIVE = {"tool_mode": "native"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [LOOK], "tool_choice": "look"},
+        {
+            "tools": [LOOK],
+            "tool_templates": {"function_list": {"prefix": {"data": "x"}}, "position": "bottom"},
+        },
+        {"tools": None, "tool_choice": None, "tool_templates": None},
+        {"tools": [], "tool_choice": "auto", "tool_templates": {}},
+        {"tools": [{"type": "custom", "custom": {}}], "tool_choice": {"type": "custom"}, "backtalk": NATIVE},
+        {"stream": True, "backtalk": {"tool_mode": "inject"}},
+        {"backtalk": {"tool_retries": 10}},
+        {"stream": False, "backtalk": {"tool_retries": 1, "tool_mode": "inject"}},
+    ],
+    ids=str,
+)
+def test_a_job_may_bring_tools_and_say_what_becomes_of_them(fields):
+    """And it survives the round trip."""
+    made = job(**fields)
+    assert decode(encode(made), CompletionJob) == made
+
+
+def test_what_is_said_of_tools_is_no_argument():
+    """Backtalk serves it; the endpoint gets what becomes of it."""
+    made = job(tools=[LOOK], tool_choice="look", tool_templates={}, stream=True, parallel_tool_calls=False)
+    assert made.arguments == {"parallel_tool_calls": False}
+    assert made.choice == Choice("function", "look")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (
+            {"tools": [LOOK], "tool_choice": "lok"},
+            "tool_choice: names no function of `tools`; known are look",
+        ),
+        ({"tool_choice": "required"}, "tool_choice: there are no tools"),
+        (
+            {"tools": [{"type": "custom", "function": {}}], "tool_choice": "x"},
+            "tool_choice: names no function",
+        ),
+        ({"tools": [LOOK, LOOK]}, "tools/1/function/name: 'look' stands twice"),
+        ({"tools": [{}]}, "tools/0/function: is missing"),
+        ({"tool_templates": {}, "backtalk": NATIVE}, "tool_templates: nothing is injected in native mode"),
+        ({"backtalk": {"tool_retries": 1}, "stream": True}, "backtalk/tool_retries: what was streamed"),
+        ({"backtalk": {"tool_retries": 1, **NATIVE}}, "backtalk/tool_retries: native calls are not read"),
+        ({"backtalk": {"tool_retries": -1}}, "backtalk/tool_retries: "),
+        ({"backtalk": {"tool_retries": 11}}, "backtalk/tool_retries: "),
+        ({"backtalk": {"tool_retries": "1"}}, "backtalk/tool_retries: "),
+        ({"backtalk": {"tool_mode": "both"}}, "backtalk/tool_mode: "),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_together_is_refused_with_its_path(fields, told):
+    """Before anybody is asked."""
+    with pytest.raises(Refused) as caught:
+        job(**fields)
+    assert caught.value.error.code == Code.INVALID_MESSAGE
+    assert caught.value.error.message.startswith(told)

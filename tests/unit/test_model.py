@@ -6,6 +6,7 @@ import pytest
 
 from backtalk.runtime.gate import FairGate
 from backtalk.runtime.model import Completion, View, limit_of, total
+from backtalk.runtime.streamed import Assembly
 from backtalk.wire.errors import BacktalkError, Code, Refused, Stopped, Unavailable
 
 BODY = {"model": "m", "messages": []}
@@ -22,6 +23,7 @@ class Endpoint:
         self.open = asyncio.Event()
         self.linger = linger
         self.owners = []
+        self.listeners = []
         if opened:
             self.open.set()
 
@@ -29,8 +31,9 @@ class Endpoint:
         if endpoint != "openai":
             raise REFUSED
 
-    async def complete(self, endpoint, body, owner):
+    async def complete(self, endpoint, body, owner, listener=None):
         self.owners.append(owner)
+        self.listeners.append(listener)
         try:
             await self.open.wait()
         finally:
@@ -64,6 +67,50 @@ async def test_a_call_goes_to_the_adapter_in_the_name_of_its_message():
     assert await other.complete("openai", BODY) is FINE
     assert endpoint.owners == [one, other]
     assert one != other
+
+
+async def test_whoever_listens_is_handed_to_the_adapter():
+    """By place or by name; nobody listens unless somebody was named."""
+    endpoint, listener = Endpoint(), object()
+    one = view(endpoint)
+    await one.complete("openai", BODY)
+    await one.complete("openai", BODY, listener)
+    await one.complete("openai", BODY, listener=listener)
+    assert endpoint.listeners == [None, listener, listener]
+    assert one.paid == 3
+
+
+async def test_a_call_that_somebody_hears_ends_at_the_limit_like_any_other():
+    """What was heard so far is no completion, and not paid."""
+    one = view(Endpoint(opened=False), budget=0.01)
+    error = await ended(one.complete("openai", BODY, object()))
+    assert error.error.code == Code.UPSTREAM_TIMEOUT
+    assert one.paid == 0
+
+
+async def test_the_scripted_model_spells_its_replies(scripted):
+    """Who listens begins once, and hears the very completion that is returned."""
+
+    class Ear(list):
+        begun = 0
+
+        def begin(self):
+            self.begun += 1
+
+        hear = list.append
+
+    called = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
+    said = {"role": "assistant", "content": None, "refusal": "no", "tool_calls": [called]}
+    replies = ("Good day.", [{"index": 1, "message": said, "finish_reason": "tool_calls"}], REFUSED)
+    model, ear = scripted(*replies), Ear()
+    for _ in replies[:2]:
+        whole = await model.complete("openai", BODY, ear)
+        assembly = Assembly()
+        assert [assembly.add(chunk) for chunk in ear] == list(ear)
+        assert assembly.whole() == whole.body
+        ear.clear()
+    await ended(model.complete("openai", BODY, listener=ear))
+    assert (ear, ear.begun, len(model.bodies)) == ([], 3, 3)
 
 
 async def test_an_unknown_endpoint_is_refused_by_the_adapter():
@@ -128,10 +175,10 @@ async def test_all_calls_of_a_message_end_at_its_limit():
     gate = FairGate(2)
 
     class Gated(Endpoint):
-        async def complete(self, endpoint, body, owner):
+        async def complete(self, endpoint, body, owner, listener=None):
             await gate.enter(owner)
             try:
-                return await super().complete(endpoint, body, owner)
+                return await super().complete(endpoint, body, owner, listener)
             finally:
                 gate.leave()
 

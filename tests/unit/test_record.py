@@ -8,7 +8,8 @@ import pytest
 from backtalk.wire.errors import Code, Refused
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionJob
-from forward_worker.record import canonical, draft, fragment, reply
+from forward_worker.draft import canonical, draft
+from forward_worker.record import fragment, reply
 
 KEY = "work-key"
 SYSTEM = {
@@ -35,7 +36,7 @@ def variables(planned):
 
 def recorded(*messages, replies=(["fine"],), key=KEY, **fields):
     made = job(*messages, **fields)
-    return fragment(draft(made, key), made, "openai", replies)
+    return fragment(draft(made, key), made, "openai", replies, None)
 
 
 def refusal(*messages, **fields):

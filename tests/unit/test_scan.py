@@ -26,6 +26,10 @@ def value(id, producer=None, data="text"):
     return {"id": id, "data": data, "role": "r", "producer": producer}
 
 
+def tool(description):
+    return {"type": "function", "function": {"name": "f", "description": description}}
+
+
 # name: variables, operations, the path, and what the message must say
 CONTRADICTIONS = {
     "a variable's id stands twice": (
@@ -117,6 +121,64 @@ CONTRADICTIONS = {
         [call("1", ["a", {"part": "f00"}], ["b"])],
         "operations/0/messages",
         "part 'f00'",
+    ),
+    "a tool reads what is not there": (
+        [value("a"), value("b", "1")],
+        [call("1", ["a"], ["b"], tools=[tool("text"), tool({"variable": "ghost"})])],
+        "operations/0/tools/1/function/description",
+        "'ghost'",
+    ),
+    "a template reads what is written later": (
+        [value("a"), value("b", "1")],
+        [
+            call(
+                "1",
+                ["a"],
+                ["b"],
+                tools=[tool("d")],
+                tool_templates={"force_call": {"prefix": {"variable": "b"}}},
+            )
+        ],
+        "operations/0/tool_templates/force_call/prefix",
+        "only later",
+    ),
+    "a tool describes itself by something else": (
+        [value("a"), value("b", "1")],
+        [call("1", ["a"], ["b"], tools=[tool({"data": "text"})])],
+        "operations/0/tools/0/function/description",
+        "names a `variable`",
+    ),
+    "a message is rewritten that is not there": (
+        [value("a"), value("b", "1")],
+        [call("1", ["a"], ["b"], injected={"mode": "inject", "messages": [{"message": 1}]})],
+        "operations/0/injected/messages",
+        "no message 1",
+    ),
+    "a block shows what no tool reads": (
+        [value("a"), value("b", "1"), value("c")],
+        [
+            call(
+                "1",
+                ["a"],
+                ["b"],
+                tools=[tool({"variable": "a"})],
+                injected={"mode": "inject", "block": ["x", {"variable": "a"}, {"variable": "c"}]},
+            )
+        ],
+        "operations/0/injected/block",
+        "'c'",
+    ),
+    "a block shows what is not there": (
+        [value("a"), value("b", "1")],
+        [call("1", ["a"], ["b"], injected={"mode": "inject", "block": [{"variable": "ghost"}]})],
+        "operations/0/injected/block",
+        "'ghost'",
+    ),
+    "a description and a message are batches of two lengths": (
+        [value("a", None, ["x", "y"]), value("b", "1", ["x", "y"]), value("c", None, ["x", "y", "z"])],
+        [call("1", ["a"], ["b"], tools=[tool({"variable": "c"})])],
+        "operations/0",
+        "tools/0/function/description has 3",
     ),
     "batches of two lengths are read": (
         [value("a", None, ["x", "y"]), value("b", None, ["x", "y", "z"]), value("c", "1", ["x", "y"])],

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -41,6 +42,7 @@ def test_an_empty_environment_is_enough():
     assert settings.job_budget_seconds == 900
     assert settings.max_age_seconds == 86_400
     assert settings.backward_model is None
+    assert (settings.tool_mode, settings.tool_templates) == ("inject", None)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,9 @@ def test_an_empty_environment_is_enough():
         ("BACKTALK_MAX_ATTEMPTS", "1", "max_attempts", 1),
         ("BACKTALK_MAX_AGE_SECONDS", "60", "max_age_seconds", 60),
         ("BACKTALK_BACKWARD_MODEL", "org/critic", "backward_model", "org/critic"),
+        ("BACKTALK_TOOL_MODE", "native", "tool_mode", "native"),
+        ("BACKTALK_TOOL_TEMPLATES", "/etc/words", "tool_templates", Path("/etc/words")),
+        ("BACKTALK_TOOL_TEMPLATES", "", "tool_templates", None),
         ("BACKTALK_LOG_LEVEL", "debug", "log_level", "debug"),
         ("BACKTALK_LOG_FORMAT", "console", "log_format", "console"),
     ],
@@ -82,6 +87,7 @@ def test_the_broker_is_a_secret_with_a_variable(environment):
         ("BACKTALK_JOB_BUDGET_SECONDS", "0"),
         ("BACKTALK_DRAIN_SECONDS", "-1"),
         ("BACKTALK_MAX_ATTEMPTS", "0"),
+        ("BACKTALK_TOOL_MODE", "both"),
         ("BACKTALK_LOG_LEVEL", "loud"),
         ("BACKTALK_LOG_FORMAT", "xml"),
     ],
@@ -170,6 +176,7 @@ def test_the_default_endpoint_can_be_named_like_any_other(environment):
         '{"x": {"base_url": 5}}',
         '{"x": {"base_url": "http://x", "concurrency": 0}}',
         '{"x": {"base_url": "http://x", "api_key": "in plain sight"}}',
+        '{"x": {"base_url": "http://x", "tool_mode": "both"}}',
         '{"x": []}',
     ],
 )
@@ -184,6 +191,44 @@ def test_a_file_of_endpoints_that_is_no_json_object_is_explained(environment, tm
     path = tmp_path / "endpoints.json"
     path.write_bytes(content)
     assert mistake(environment, BACKTALK_ENDPOINTS=str(path)).startswith("BACKTALK_ENDPOINTS: ")
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "modes"),
+    [
+        (None, {"openai": "inject", "knows": "native", "knows not": "inject", "says nothing": "inject"}),
+        ("native", {"openai": "native", "knows": "native", "knows not": "inject", "says nothing": "native"}),
+    ],
+)
+def test_each_endpoint_may_say_how_tools_reach_it(environment, everywhere, modes):
+    """Those that say nothing are as the worker's setting has it, the default endpoint among them."""
+    endpoints = {
+        name: {"base_url": "http://x/v1", **said}
+        for name, said in (
+            ("knows", {"tool_mode": "native"}),
+            ("knows not", {"tool_mode": "inject"}),
+            ("says nothing", {}),
+        )
+    }
+    variables = {"BACKTALK_ENDPOINTS": json.dumps(endpoints)}
+    if everywhere is not None:
+        variables["BACKTALK_TOOL_MODE"] = everywhere
+    assert read(environment, **variables).tool_modes() == modes
+
+
+@pytest.mark.parametrize(("said", "mode"), [({}, "native"), ({"tool_mode": "inject"}, "inject")])
+def test_the_default_endpoint_may_say_it_too(environment, said, mode):
+    """When it is configured under its name."""
+    endpoints = {"openai": {"base_url": "http://x/v1", **said}}
+    settings = read(environment, BACKTALK_ENDPOINTS=json.dumps(endpoints), BACKTALK_TOOL_MODE="native")
+    assert settings.tool_modes() == {"openai": mode}
+
+
+def test_how_tools_are_served_is_among_the_settings_in_force(environment):
+    """So that the log tells which words a worker uses."""
+    told = read(environment, BACKTALK_TOOL_MODE="native", BACKTALK_TOOL_TEMPLATES="/etc/words").describe()
+    assert (told["tool_mode"], told["tool_templates"]) == ("native", "/etc/words")
+    json.dumps(told)
 
 
 # ---- secrets

@@ -22,21 +22,6 @@ MEANING = {"-": "negative", "+": "positive", "=": "neutral", "L": "low", "M": "m
 CATEGORIES = {"B": "billing", "D": "delivery", "T": "technical", "A": "account", "O": "other"}
 
 ASSISTANT = "You are a helpful assistant."
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string"},
-                "days": {"type": "integer"},
-                "note": {"type": "string"},
-            },
-            "required": ["city", "days"],
-        },
-    },
-}
 REMEDY = (
     "State it as an explicit rule that holds for every input, "
     "so that the response follows it without being told each time."
@@ -85,18 +70,6 @@ def test_a_long_message_is_echoed_in_short() -> None:
 def test_a_support_message_is_answered_with_its_topic() -> None:
     """The topic of a support message is found by keywords and named in the reply."""
     assert "your delivery" in reply("Where is my parcel?")
-
-
-def test_an_answer_of_a_tool_is_reported() -> None:
-    """After a tool message the reply hands on what the tool said."""
-    messages = [
-        {"role": "user", "content": "Weather?"},
-        {"role": "tool", "tool_call_id": "1", "content": "21 °C"},
-    ]
-    request = read_request(
-        {"model": "any", "messages": messages, "tools": [WEATHER], "tool_choice": "required"}
-    )
-    assert replies_to(request) == [Reply("The tool answered: 21 °C")]
 
 
 def test_text_parts_are_joined_and_other_parts_counted() -> None:
@@ -249,41 +222,6 @@ def test_the_example_emails_are_a_batch_with_one_shared_system_prompt() -> None:
     prompts = {json.dumps(line["body"]["messages"][0]) for line in lines}
     assert len(prompts) == 1
     assert '"requires_grad": true' in prompts.pop()
-
-
-# ---- tools
-
-
-def test_a_tool_is_called_when_the_question_has_a_word_of_its_name() -> None:
-    """A telling word of the name is enough; the required arguments are taken from the question."""
-    (only,) = replies("What is the weather in New York for 3 days?", tools=[WEATHER])
-    (call,) = only.tool_calls
-    assert (only.text, only.finish_reason, call.name) == (None, "tool_calls", "get_weather")
-    assert json.loads(call.arguments) == {"city": "New York", "days": 3}
-
-
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
-def test_a_demanded_tool_is_called(choice: object) -> None:
-    """A tool that the request demands is called, whatever the question."""
-    (only,) = replies("Hello Rome", tools=[WEATHER], tool_choice=choice)
-    assert [json.loads(call.arguments)["city"] for call in only.tool_calls] == ["Rome"]
-
-
-@pytest.mark.parametrize(("question", "choice"), [("Did you get it?", "auto"), ("The weather?", "none")])
-def test_a_tool_is_left_alone_when_nothing_asks_for_it(question: str, choice: object) -> None:
-    """Neither a word like "get" nor a forbidden choice leads to a call."""
-    (only,) = replies(question, tools=[WEATHER], tool_choice=choice)
-    assert only.tool_calls == ()
-
-
-@pytest.mark.parametrize(
-    ("question", "city"),
-    [("weather in Rome", "Rome"), ("Weather for Oslo?", "Oslo"), ("Weather?", "Weather"), ("weather?", "")],
-)
-def test_a_text_argument_is_a_plausible_word(question: str, city: str) -> None:
-    """A place after "in", else a capitalised word, else nothing."""
-    (only,) = replies(question, tools=[WEATHER])
-    assert json.loads(only.tool_calls[0].arguments)["city"] == city
 
 
 # ---- backward prompts

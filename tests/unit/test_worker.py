@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+from backtalk.runtime.emit import Emitter
 from backtalk.runtime.settle import Patience
 from backtalk.runtime.worker import Worker
 from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
+from backtalk.wire.chunk import CompletionChunk
 from backtalk.wire.errors import Code, Unavailable, invalid
 from backtalk.wire.jobs import CompletionResult
 from backtalk.wire.kinds import FORWARD
@@ -16,9 +18,10 @@ BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}
 
 
 class Outbox:
-    """The outgoing side: keeps what was answered and filed."""
+    """The outgoing side: keeps what was sent and filed, the answers and `all` in its order."""
 
     def __init__(self):
+        self.all = []
         self.answers = []
         self.filed = []
         self.rungs = []
@@ -29,6 +32,14 @@ class Outbox:
 
     async def answer(self, answer, *, to, id, key):
         self.answers.append((to.reply_to, answer.status))
+        self.all.append((to.reply_to, answer.status))
+
+    def emitter(self, *, to, id):
+        async def publish(chunk):
+            await asyncio.sleep(0)
+            self.all.append((to.reply_to, id, chunk.item))
+
+        return Emitter(publish, self.filed.append)
 
     async def rung(self, request, name):
         self.rungs.append((request.attempt, name))
@@ -38,16 +49,20 @@ class Outbox:
 
 
 class Handler:
-    """Completes every job when told to, and counts."""
+    """Completes every job when told to, after as many chunks as it `emits`, and counts."""
+
+    emits = 0
 
     def __init__(self, *failures):
         self.calls = 0
         self.go = asyncio.Event()
         self.failures = list(failures)
 
-    async def __call__(self, request, /, *, model):
+    async def __call__(self, request, /, *, model, emit):
         self.calls += 1
         await self.go.wait()
+        for item in range(self.emits):
+            emit(CompletionChunk(run="r", item=item, choice=0))
         if self.failures:
             raise self.failures.pop()
         return CompletionResult(id=request.id, status="completed")
@@ -175,7 +190,7 @@ async def test_a_repeat_that_was_sent_while_an_answer_is_kept_is_answered():
 class Down:
     """An endpoint that is away."""
 
-    async def complete(self, endpoint, body, owner):
+    async def complete(self, endpoint, body, owner, listener):
         raise Unavailable(Code.UPSTREAM_UNAVAILABLE, "away")
 
 
@@ -183,7 +198,7 @@ async def test_what_comes_back_from_a_rung_is_worked_on_although_an_acknowledgem
     """The copy on the rung is the message now: to take it for a redelivery would lose it."""
     outbox, calls, acks = Outbox(), [], []
 
-    async def ask(request, /, *, model):
+    async def ask(request, /, *, model, emit):
         calls.append(request.id)
         await model.complete("openai", {})
 
@@ -194,3 +209,58 @@ async def test_what_comes_back_from_a_rung_is_worked_on_although_an_acknowledgem
     worker.deliver(delivery(acks, headers={ATTEMPT: 1}))
     await settled(acks, 2)
     assert (len(calls), outbox.rungs, outbox.answers) == (2, [(1, "5s")], [("mine", "failed")])
+
+
+# ---- partial output
+
+
+async def test_partial_output_precedes_the_answer():
+    """Every chunk is out before the answer is, and under the id of the job."""
+    worker, handler, outbox = stage()
+    acks = []
+    handler.emits = 3
+    worker.deliver(delivery(acks))
+    await begun(handler)
+    await settled(acks, 1)
+    assert outbox.all == [*(("mine", "job", item) for item in range(3)), ("mine", "completed")]
+
+
+async def test_partial_output_of_what_fails_precedes_the_answer_too():
+    """However the handler ended."""
+    worker, handler, outbox = stage(RecursionError("too deep"))
+    acks = []
+    handler.emits = 2
+    worker.deliver(delivery(acks))
+    await begun(handler)
+    await settled(acks, 1)
+    assert outbox.all == [*(("mine", "job", item) for item in range(2)), ("mine", "failed")]
+
+
+async def test_partial_output_goes_to_the_first_address():
+    """Who joins the work later hears of the end."""
+    worker, handler, outbox = stage()
+    acks = []
+    handler.emits = 2
+    worker.deliver(delivery(acks, reply_to="one"))
+    worker.deliver(delivery(acks, reply_to="two"))
+    await begun(handler)
+    await settled(acks, 2)
+    assert outbox.all[:2] == [("one", "job", 0), ("one", "job", 1)]
+    assert sorted(outbox.all[2:]) == [("one", "completed"), ("two", "completed")]
+
+
+async def test_what_is_emitted_after_the_answer_is_nothing():
+    """A task that a handler forgot disturbs nobody."""
+    outbox, kept, acks = Outbox(), [], []
+
+    async def keep(request, /, *, model, emit):
+        kept.append(emit)
+        return CompletionResult(id=request.id, status="completed")
+
+    patience = Patience(attempts=5, age=60)
+    worker = Worker(FORWARD, keep, adapter=None, replies=outbox, budget=60, patience=patience)
+    worker.deliver(delivery(acks))
+    await settled(acks, 1)
+    kept[0](CompletionChunk(run="r", item=0, choice=0))
+    await asyncio.sleep(0.01)
+    assert outbox.all == [("mine", "completed")]

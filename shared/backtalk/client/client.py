@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 import uuid
@@ -13,10 +12,12 @@ from typing import Any, Final, Self, TypeAlias, overload
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from backtalk.client.inbox import AnyAnswer, Inbox, read
-from backtalk.transport.envelope import ACCEPT_ENCODING, Delivery, Envelope, TransportError
+from backtalk.client.calls import Calls
+from backtalk.client.inbox import AnyAnswer, Inbox
+from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError
 from backtalk.transport.rabbitmq import Broker, connect
 from backtalk.transport.topology import DEFAULT_URL, Names, reply_queue
+from backtalk.wire.chunk import CompletionChunk
 from backtalk.wire.codec import encode, pack, validate
 from backtalk.wire.errors import Code, Refused
 from backtalk.wire.feedback import Feedback, Gradients
@@ -48,8 +49,7 @@ class Client:
         self._names = Names(namespace or os.environ.get("BACKTALK_NAMESPACE") or "backtalk")
         self._patience = patience
         self._open = AsyncExitStack()
-        self._calls: dict[str, asyncio.Future[AnyAnswer]] = {}
-        self._acks: set[asyncio.Task[bool]] = set()
+        self._calls = Calls()
         self._reply_to = self._names.replies(uuid.uuid4().hex)
         self._declared: set[str] = set()
         self._broker: Broker | None = None
@@ -63,8 +63,7 @@ class Client:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for call in self._calls.values():
-            call.cancel()
+        self._calls.cancel()
         await self._open.aclose()
 
     async def complete(
@@ -82,8 +81,38 @@ class Client:
         are those of OpenAI's chat completions, and `backtalk={…}` for Backtalk's own. Repeat a call with the
         same `id` and it is the same work. Raises Refused where the job is malformed.
         """
-        body = {"model": model, "messages": list(messages), "inputs": inputs or {}, **arguments}
-        return await self.call(validate(to_jsonable_python(body), CompletionJob), id=id)
+        return await self.call(_job(model, messages, inputs, arguments), id=id)
+
+    async def stream(
+        self,
+        *,
+        model: str,
+        messages: Iterable[Mapping[str, Any] | BaseModel],
+        inputs: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        **arguments: Any,
+    ) -> AsyncGenerator[CompletionChunk | CompletionResult, None]:
+        """Send one completion job and yield what is written while it is written, and last the whole result.
+
+        >>> async for part in client.stream(model="gpt-4o", messages=messages):  # doctest: +SKIP
+        ...     if isinstance(part, CompletionChunk):
+        ...         print(part.text, end="", flush=True)
+        ...     else:
+        ...         print(part.usage)
+
+        Each chunk names the `item` of the batch and the `choice` that it belongs to. A chunk whose `run` differs from
+        the one before of its item says start again: forget what came of the item so far. The result counts whatever
+        the chunks said. Arguments and exceptions are those of `complete`; leave the loop early, and the rest is
+        ignored.
+        """
+        job = _job(model, messages, inputs, {**arguments, "stream": True})
+        with self._calls.begun(streams=True) as call:
+            await self._send(job, id or call.correlation_id, self._reply_to, call.correlation_id)
+            while chunk := await call.chunk():
+                yield chunk
+            result = await call.answer()
+            assert isinstance(result, CompletionResult)
+            yield result
 
     async def feedback(
         self,
@@ -117,15 +146,9 @@ class Client:
     async def call(self, request: Feedback, *, id: str | None = None) -> Gradients: ...
     async def call(self, request: AnyRequest, *, id: str | None = None) -> AnyAnswer:
         """Send a request and wait for its answer."""
-        # the correlation id is new each time, so that two calls with one id do not take each other's answer
-        correlation_id = uuid.uuid4().hex
-        answer: asyncio.Future[AnyAnswer] = asyncio.get_running_loop().create_future()
-        self._calls[correlation_id] = answer
-        try:
-            await self._send(request, id or correlation_id, self._reply_to, correlation_id)
-            return await answer
-        finally:
-            del self._calls[correlation_id]
+        with self._calls.begun() as call:
+            await self._send(request, id or call.correlation_id, self._reply_to, call.correlation_id)
+            return await call.answer()
 
     async def enqueue(self, request: AnyRequest, *, results: str, id: str | None = None) -> str:
         """Send a request whose answer goes to the stream `results`, and return its id once it is confirmed."""
@@ -185,7 +208,7 @@ class Client:
     async def _own_replies(self, broker: Broker) -> AsyncIterator[None]:
         name = self._reply_to.removeprefix(self._names.replies(""))
         await broker.declare(reply_queue(self._names, name, lasting=False))
-        consumer = await broker.consume(self._reply_to, self._receive, prefetch=_PREFETCH)
+        consumer = await broker.consume(self._reply_to, self._calls.receive, prefetch=_PREFETCH)
         try:
             yield
         finally:
@@ -194,14 +217,12 @@ class Client:
             with suppress(TransportError):
                 await broker.delete(self._reply_to)
 
-    def _receive(self, delivery: Delivery) -> None:
-        # an answer nobody waits for is a repeat, or its caller has given up
-        call = self._calls.get(delivery.envelope.correlation_id or "")
-        if call is not None and not call.done():
-            try:
-                call.set_result(read(delivery.envelope))
-            except Refused as refused:
-                call.set_exception(refused)
-        ack = asyncio.ensure_future(delivery.ack())
-        self._acks.add(ack)
-        ack.add_done_callback(self._acks.discard)
+
+def _job(
+    model: str,
+    messages: Iterable[Mapping[str, Any] | BaseModel],
+    inputs: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any],
+) -> CompletionJob:
+    body = {"model": model, "messages": list(messages), "inputs": inputs or {}, **arguments}
+    return validate(to_jsonable_python(body), CompletionJob)

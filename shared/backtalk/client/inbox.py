@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Final, TypeAlias
 
 from backtalk.transport.envelope import Delivery, Envelope
+from backtalk.wire.chunk import CHUNK_TYPE
 from backtalk.wire.codec import decode, unpack
 from backtalk.wire.errors import Refused
 from backtalk.wire.feedback import Gradients
@@ -48,6 +49,9 @@ class Inbox:
 
     def _first(self, envelope: Envelope) -> AnyAnswer | None:
         """Return the answer unless it is a repeat, or none at all."""
+        if envelope.type == CHUNK_TYPE:
+            # a streaming job's partial output: the answer has all of it
+            return None
         try:
             answer = read(envelope)
         except Refused as refused:

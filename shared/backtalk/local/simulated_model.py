@@ -105,9 +105,9 @@ class SimulatedModel:
         # Counted before the answer goes out, so that a client which has it can rely on the count.
         self._count(_call(body, rule))
         await asyncio.sleep(self._latency + rule.delay)
-        if rule.stall:
+        if rule.stall and not rule.cut:
             await asyncio.Event().wait()
-        return await _send(http, answer(body, request, rule), cut=rule.cut)
+        return await _send(http, answer(body, request, rule), rule)
 
     def _count(self, call: Call) -> None:
         self.total += 1
@@ -136,17 +136,21 @@ def _call(body: Json, rule: Rule) -> Call:
     return Call(body["model"], body["messages"], arguments, 0 if rule.stall else rule.status or 200)
 
 
-async def _send(http: web.Request, given: Answer, *, cut: bool = False) -> web.StreamResponse:
+async def _send(http: web.Request, given: Answer, rule: Rule | None = None) -> web.StreamResponse:
+    rule = rule or Rule()
     headers = {"Content-Type": given.content_type, **given.headers}
-    if not given.events and not cut:
+    if not given.events and not rule.cut:
         return web.Response(status=given.status, headers=headers, body=given.frames[0])
     response = web.StreamResponse(status=given.status, headers=headers)
     if not given.events:
         response.content_length = len(given.frames[0])
     await response.prepare(http)
-    for frame in _first_half(given.frames) if cut else given.frames:
+    for frame in _first_half(given.frames) if rule.cut else given.frames:
         await response.write(frame)
-    if cut and http.transport:
+        await asyncio.sleep(rule.pause)
+    if rule.stall:
+        await asyncio.Event().wait()
+    if rule.cut and http.transport:
         http.transport.close()
     return response
 

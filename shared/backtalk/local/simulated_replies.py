@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-from backtalk.local.simulated_completion import Function, Reply, Request, ToolCall
+from backtalk.local.simulated_completion import Reply, Request
 from backtalk.local.simulated_criticism import criticise, is_backward_prompt
 from backtalk.local.simulated_instructions import Style, Task, read_style, read_task, read_users_task
+from backtalk.local.simulated_tools import call_tools, read_prompt
 from backtalk.local.simulated_vocabulary import LABELS, category, translate
 
 
@@ -17,9 +17,10 @@ def replies_to(request: Request) -> list[Reply]:
     variants = range(1, (request.n or 1) + 1)
     if is_backward_prompt(request.text):
         return [Reply(criticise(request.text)) for _ in variants]
-    if call := _tool_call(request):
-        return [Reply(tool_calls=(call,), finish_reason="tool_calls") for _ in variants]
-    return [Reply(_text(request, variant)) for variant in variants]
+    prompt = read_prompt(request)
+    if calls := call_tools(prompt):
+        return [calls for _ in variants]
+    return [Reply(_text(prompt.request, variant)) for variant in variants]
 
 
 def _text(request: Request, variant: int) -> str:
@@ -134,79 +135,3 @@ def _as_json(fields: dict[str, str], style: Style, variant: int) -> str:
     marked = fields if variant == 1 else {**fields, "variant": str(variant)}
     cased = {_cased(name, style): _cased(value, style) for name, value in marked.items()}
     return json.dumps(cased, ensure_ascii=False)
-
-
-# ---- tools
-
-_NOT_TELLING = {
-    "get",
-    "set",
-    "the",
-    "for",
-    "and",
-    "a",
-    "an",
-    "to",
-    "of",
-    "by",
-    "in",
-    "on",
-    "is",
-    "do",
-    "run",
-    "call",
-}
-
-
-def _tool_call(request: Request) -> ToolCall | None:
-    """A call when it is demanded, or when the question has a word of a tool's name; never twice in a row."""
-    if not request.functions or request.tool_choice == "none" or request.messages[-1].role == "tool":
-        return None
-    function = _forced(request) or _mentioned(request)
-    if function is None and request.tool_choice == "required":
-        function = request.functions[0]
-    return ToolCall(function.name, _arguments(function, request.question)) if function else None
-
-
-def _forced(request: Request) -> Function | None:
-    return next((f for f in request.functions if f.name == request.forced_function), None)
-
-
-def _mentioned(request: Request) -> Function | None:
-    said = set(re.findall(r"\w+", request.question.lower()))
-    return next((f for f in request.functions if said & _words_of(f.name)), None)
-
-
-def _words_of(name: str) -> set[str]:
-    """The telling words of `get_weather`, `getWeather` or `get-weather`: `weather`."""
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)} - _NOT_TELLING
-
-
-def _arguments(function: Function, question: str) -> str:
-    schema = function.parameters or {}
-    properties = schema.get("properties", {})
-    values = {name: _value(properties.get(name, {}), question) for name in schema.get("required", [])}
-    return json.dumps(values, ensure_ascii=False)
-
-
-def _value(schema: dict[str, Any], question: str) -> Any:
-    if options := schema.get("enum"):
-        return next((option for option in options if str(option).lower() in question.lower()), options[0])
-    kind = schema.get("type", "string")
-    number = re.search(r"\d+", question)
-    values: dict[str, Any] = {
-        "integer": int(number[0]) if number else 0,
-        "number": int(number[0]) if number else 0,
-        "boolean": False,
-        "array": [],
-        "object": {},
-    }
-    # A nullable property names its types in a list.
-    return values.get(kind[0] if isinstance(kind, list) else kind, _plausible_word(question))
-
-
-def _plausible_word(question: str) -> str:
-    """A place after "in", else a capitalised word, if possible one that does not begin the sentence."""
-    patterns = (r"\bin ([A-Z]\w+(?: [A-Z]\w+)*)", r"[\w,'’\"(] ['\"(“]?([A-Z]\w+)", r"\b([A-Z]\w+)")
-    found = (re.search(pattern, question) for pattern in patterns)
-    return next((match[1] for match in found if match), "")

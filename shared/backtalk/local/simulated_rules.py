@@ -12,13 +12,18 @@ from backtalk.local.simulated_replies import replies_to
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """For requests that hold `match` in body or texts (None: all), at most `times` times (None: for ever)."""
+    """For requests that hold `match` in body or texts (None: all), at most `times` times (None: for ever).
+
+    `cut` breaks off after half of the answer, and together with `stall` says no more instead; `pause` is the time
+    between the events of a stream.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     match: str | None = None
     times: int | None = None
     delay: float = 0.0
+    pause: float = 0.0
     status: int | None = None
     retry_after: float | str | None = None
     code: str | None = None

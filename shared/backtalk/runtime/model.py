@@ -25,14 +25,26 @@ class Completion:
         return self.body.get("usage") or {}
 
 
+class Listener(Protocol):
+    """Hears a completion while it is written."""
+
+    def begin(self) -> None:
+        """A try starts; what was heard before does not count any more."""
+
+    def hear(self, chunk: dict[str, Any], /) -> None:
+        """One chunk, as the endpoint sent it."""
+
+
 class Model(Protocol):
     """What a handler may ask of language models. Raises Refused, Unavailable or Stopped."""
 
     def check(self, endpoint: str) -> None:
         """Raise Refused unless the endpoint is configured."""
 
-    async def complete(self, endpoint: str, body: Mapping[str, Any]) -> Completion:
-        """Send a chat-completions body and return the completion."""
+    async def complete(
+        self, endpoint: str, body: Mapping[str, Any], listener: Listener | None = None
+    ) -> Completion:
+        """Send a chat-completions body and return the completion, the same whether somebody listens or not."""
 
 
 class Adapter(Protocol):
@@ -40,7 +52,9 @@ class Adapter(Protocol):
 
     def check(self, endpoint: str) -> None: ...
 
-    async def complete(self, endpoint: str, body: Mapping[str, Any], owner: Hashable) -> Completion: ...
+    async def complete(
+        self, endpoint: str, body: Mapping[str, Any], owner: Hashable, listener: Listener | None = None
+    ) -> Completion: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +99,11 @@ class View:
     def check(self, endpoint: str) -> None:
         self._adapter.check(endpoint)
 
-    async def complete(self, endpoint: str, body: Mapping[str, Any]) -> Completion:
+    async def complete(
+        self, endpoint: str, body: Mapping[str, Any], listener: Listener | None = None
+    ) -> Completion:
         try:
-            completion = await self._within_limit(endpoint, body)
+            completion = await self._within_limit(endpoint, body, listener)
         except Unavailable as error:
             self.unavailable = error
             raise
@@ -108,14 +124,16 @@ class View:
             if not call.expired():
                 call.reschedule(now)
 
-    async def _within_limit(self, endpoint: str, body: Mapping[str, Any]) -> Completion:
+    async def _within_limit(
+        self, endpoint: str, body: Mapping[str, Any], listener: Listener | None
+    ) -> Completion:
         if self.stopped:
             raise _stopped()
         call = asyncio.timeout_at(self._limit.at)
         try:
             async with call:
                 self._calls.add(call)
-                return await self._adapter.complete(endpoint, body, self)
+                return await self._adapter.complete(endpoint, body, self, listener)
         except TimeoutError:
             raise self._ended() from None
         finally:

@@ -16,18 +16,18 @@ from typing import Any, Final, Self
 import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient, Omit, RequestOptions
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
+from backtalk.runtime.answered import MAX_TOLD, BadBody, by_status, checked, completion_of, kind_of
 from backtalk.runtime.gate import FairGate
-from backtalk.runtime.model import Completion
-from backtalk.wire.errors import BacktalkError, Code, Refused, Unavailable, invalid
+from backtalk.runtime.model import Completion, Listener
+from backtalk.runtime.streamed import Assembly, Broken
+from backtalk.wire.errors import BacktalkError, Code, Unavailable, invalid
 
 ATTEMPTS: Final = 3
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 5.0
-_TRANSIENT: Final = frozenset({408, 409})
-_MAX_TOLD: Final = 500
+_END: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,16 @@ class OpenAIModel:
                 "Name one of them, or add it to BACKTALK_ENDPOINTS",
             )
 
-    async def complete(self, endpoint: str, body: Mapping[str, Any], owner: Hashable) -> Completion:
+    async def complete(
+        self, endpoint: str, body: Mapping[str, Any], owner: Hashable, listener: Listener | None = None
+    ) -> Completion:
         """Send the body, again where that may help, and return a completion with at least one choice."""
         self.check(endpoint)
-        content = to_json(body)
+        content = to_json(body if listener is None else _streaming(body))
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._once(endpoint, content, owner)
-            except _BadBody as error:
+                return Completion(await self._once(endpoint, content, owner, listener))
+            except BadBody as error:
                 if attempt > 1:
                     raise error.rejected() from error
                 await asyncio.sleep(_pause(attempt))
@@ -86,21 +88,84 @@ class OpenAIModel:
                 await asyncio.sleep(error.retry_after or _pause(attempt))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _once(self, endpoint: str, content: bytes, owner: Hashable) -> Completion:
+    async def _once(
+        self, endpoint: str, content: bytes, owner: Hashable, listener: Listener | None
+    ) -> dict[str, Any]:
         gate = self._gates[endpoint]
         await gate.enter(owner)
         try:
-            client = self._clients[endpoint]
-            # the whole address: the SDK takes longer to join it than we take to name it
-            url = f"{client.base_url}chat/completions"
-            response = await client.post(
-                url, content=content, cast_to=httpx2.Response, options=self._options[endpoint]
-            )
-        except openai.OpenAIError as error:
+            if listener is None:
+                return await self._whole(endpoint, content)
+            # the SDK's own timeout starts anew with every chunk
+            async with asyncio.timeout(self._endpoints[endpoint].timeout):
+                return await self._streamed(endpoint, content, listener)
+        except TimeoutError as error:
+            raise _late(endpoint) from error
+        # httpx2's own comes through where the body of an error status breaks off
+        except (openai.OpenAIError, httpx2.RequestError) as error:
             raise classify(error, endpoint) from error
         finally:
             gate.leave()
-        return Completion(_checked(response, endpoint))
+
+    async def _whole(self, endpoint: str, content: bytes) -> dict[str, Any]:
+        client = self._clients[endpoint]
+        response = await client.post(
+            _url(client), content=content, cast_to=httpx2.Response, options=self._options[endpoint]
+        )
+        return completion_of(response, endpoint)
+
+    async def _streamed(self, endpoint: str, content: bytes, listener: Listener) -> dict[str, Any]:
+        listener.begin()
+        client = self._clients[endpoint]
+        stream = await client.post(
+            _url(client),
+            content=content,
+            cast_to=object,
+            stream=True,
+            stream_cls=openai.AsyncStream[object],
+            options=self._options[endpoint],
+        )
+        async with stream:
+            return checked(await _heard(stream, endpoint, listener), endpoint)
+
+
+async def _heard(stream: openai.AsyncStream[object], endpoint: str, listener: Listener) -> dict[str, Any]:
+    """Return the completion that a stream spells, told chunk by chunk."""
+    assembly = Assembly()
+    try:
+        while (chunk := await _next(stream)) is not _END:
+            listener.hear(assembly.add(chunk))
+        return assembly.whole()
+    except Broken as error:
+        kind = kind_of(stream.response)
+        # some servers stream under a wrong name, so the name alone is no proof
+        if not (assembly.begun or kind.startswith("text/event-stream")):
+            remedy = "check its base URL, or leave `stream` out"
+            raise BadBody(endpoint, f"it does not stream: asked to, it sent {kind}", remedy) from error
+        raise Unavailable(
+            Code.UPSTREAM_UNAVAILABLE,
+            f"endpoint {endpoint!r} did not complete its stream: {error}",
+            endpoint=endpoint,
+        ) from error
+
+
+async def _next(stream: openai.AsyncStream[object]) -> object:
+    try:
+        return await anext(stream, _END)
+    except (ValueError, RecursionError) as error:
+        raise Broken("an event is not JSON") from error
+
+
+def _streaming(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body that asks for a stream, and for the usage at its end."""
+    given = body.get("stream_options")
+    options = given if isinstance(given, Mapping) else {}
+    return {**body, "stream": True, "stream_options": {**options, "include_usage": True}}
+
+
+def _url(client: AsyncOpenAI) -> str:
+    """Return the whole address: the SDK takes longer to join it than we take to name it."""
+    return f"{client.base_url}chat/completions"
 
 
 class _Client(AsyncOpenAI):
@@ -146,73 +211,29 @@ def _pause(attempt: int) -> float:
     return float(min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.0))  # noqa: S311
 
 
-class _Called(BaseModel):
-    function: dict[str, Any] | None = None
-    custom: dict[str, Any] | None = None
-
-
-class _Said(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    content: str | None = None
-    tool_calls: list[_Called] | None = None
-
-
-class _Choice(BaseModel):
-    index: int | None = None
-    message: _Said
-
-
-class _Answered(BaseModel):
-    """As much of a ChatCompletion as Backtalk reads."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: dict[str, Any] | None = None
-
-
-class _BadBody(Exception):
-    """A 200 whose body is no completion: once it may be a proxy's hiccup, twice it is the endpoint."""
-
-    def __init__(self, endpoint: str, problem: str) -> None:
-        super().__init__(problem)
-        self.endpoint = endpoint
-
-    def rejected(self) -> Refused:
-        return Refused(
-            Code.UPSTREAM_REJECTED,
-            f"endpoint {self.endpoint!r} answered 200 twice with no chat completion ({self}); check its base URL",
-            endpoint=self.endpoint,
-            status=200,
-        )
-
-
-def _checked(response: httpx2.Response, endpoint: str) -> dict[str, Any]:
-    if not response.is_success:
-        raise _by_status(response.status_code, response.text, None, endpoint, response.headers)
-    try:
-        body = from_json(response.content, allow_inf_nan=False)
-        _Answered.model_validate(body)
-    except ValidationError as error:
-        raise _BadBody(endpoint, f"{error.error_count()} fields missing or of the wrong type") from None
-    except ValueError:
-        kind = response.headers.get("content-type", "no content type")
-        raise _BadBody(endpoint, f"the body is not JSON, {kind}") from None
-    return body  # type: ignore[no-any-return]
-
-
-def classify(error: openai.OpenAIError, endpoint: str) -> BacktalkError:
+def classify(error: openai.OpenAIError | httpx2.RequestError, endpoint: str) -> BacktalkError:
     """Return what an SDK exception means: by status, since its classes are not complete."""
     if isinstance(error, openai.APITimeoutError) and _timed_out(error):
-        return Unavailable(
-            Code.UPSTREAM_TIMEOUT, f"endpoint {endpoint!r} did not answer in time", endpoint=endpoint
-        )
+        return _late(endpoint)
     if isinstance(error, openai.APIStatusError):
-        return _by_status(error.status_code, error.message, error.code, endpoint, error.response.headers)
+        return by_status(error.status_code, error.message, error.code, endpoint, error.response.headers)
+    if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+        return Unavailable(
+            Code.UPSTREAM_UNAVAILABLE,
+            f"endpoint {endpoint!r} sent an error in its stream: {error.message[:MAX_TOLD]}",
+            endpoint=endpoint,
+        )
     return Unavailable(
         Code.UPSTREAM_UNAVAILABLE,
         f"endpoint {endpoint!r} cannot be reached ({type(error.__cause__ or error).__name__}); "
         "check that it runs and its base URL",
         endpoint=endpoint,
+    )
+
+
+def _late(endpoint: str) -> Unavailable:
+    return Unavailable(
+        Code.UPSTREAM_TIMEOUT, f"endpoint {endpoint!r} did not answer in time", endpoint=endpoint
     )
 
 
@@ -223,24 +244,3 @@ def _timed_out(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _by_status(
-    status: int, message: str, code: str | None, endpoint: str, headers: Mapping[str, str]
-) -> BacktalkError:
-    told = f"endpoint {endpoint!r} answered {status}: {message[:_MAX_TOLD]}"
-    details = {"endpoint": endpoint, "status": status}
-    passing = status >= 500 or status in _TRANSIENT or (status == 429 and code != "insufficient_quota")
-    if passing:
-        return Unavailable(Code.UPSTREAM_UNAVAILABLE, told, retry_after=_retry_after(headers), **details)
-    return Refused(Code.UPSTREAM_REJECTED, told, **details)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds an endpoint asks to wait; the HTTP-date form is rare and counts as none."""
-    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        try:
-            return max(float(headers[name]) / unit, 0.0)
-        except (KeyError, ValueError):
-            continue
-    return 0.0

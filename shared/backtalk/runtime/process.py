@@ -58,11 +58,16 @@ def main(
     except ValidationError as error:
         print(explain(error), file=sys.stderr)  # noqa: T201
         return BAD_SETTINGS
+    try:
+        handle = handler(settings)
+    except ValueError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return BAD_SETTINGS
     configure(settings.log_level, settings.log_format)
     log.info("starting", role=kind.role, version=version("backtalk"), **settings.describe())
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_signal(kind, handler(settings), settings))
+            runner.run(_until_signal(kind, handle, settings))
     except TopologyMismatch as error:
         log.error("topology mismatch", problem=str(error))
         return BAD_TOPOLOGY

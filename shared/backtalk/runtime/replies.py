@@ -1,4 +1,7 @@
-"""Everything a worker sends: answers, delayed retries, hand-backs, dead letters. Each is confirmed or insisted on."""
+"""Everything a worker sends: answers, delayed retries, hand-backs, dead letters. Each is confirmed or insisted on.
+
+Partial output is the exception: it is given up where an answer would go elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ import asyncio
 import math
 import time
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
+from pydantic_core import PydanticSerializationError
+
+from backtalk.runtime.emit import Emitter, NotTaken
 from backtalk.runtime.telemetry import log
 from backtalk.transport.envelope import (
     ACCEPT_ENCODING,
@@ -16,22 +23,28 @@ from backtalk.transport.envelope import (
     REPLY_TO,
     Envelope,
     QueueFull,
+    TransportError,
     Unconfirmed,
     Unroutable,
 )
 from backtalk.transport.rabbitmq import Broker
 from backtalk.transport.topology import Names, topology
+from backtalk.wire.chunk import CHUNK_TYPE, CompletionChunk
 from backtalk.wire.codec import encode, pack
 from backtalk.wire.errors import Error, Refused, invalid
-from backtalk.wire.identity import answer_id
+from backtalk.wire.identity import answer_id, derive
 from backtalk.wire.kinds import AnswerT, Kind, RequestT
 
 REFUSALS: Final = 3
 UNCONFIRMED_SECONDS: Final = 60.0
+CHUNK_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 1.0
 _MAX_REASON: Final = 500
 # the broker answers directly: there is no queue, so a mandatory message comes back although it was delivered
 _DIRECT: Final = "amq.rabbitmq.reply-to"
+
+# bytes and their content encoding
+Packed: TypeAlias = tuple[bytes, str | None]
 
 
 class Replies:
@@ -55,23 +68,36 @@ class Replies:
 
     async def answer(self, answer: AnswerT, *, to: Envelope, id: str, key: str) -> None:
         """Publish an answer until it is confirmed: to its address, else where unclaimed answers are kept."""
-        answer, body, encoding = _fitting(answer, compress=_accepts_gzip(to))
-        reply_to = to.reply_to if to.reply_to and not self._names.refuses(to.reply_to) else None
-        message = Envelope(
-            body,
-            message_id=answer_id(key, reply_to),
-            correlation_id=to.correlation_id or id,
-            type=self._answer_type,
-            content_type="application/json",
-            content_encoding=encoding,
-            timestamp=time.time(),
-            headers={ATTEMPT: to.attempt},
-        )
+        answer, packed = _fitting(answer, compress=_accepts_gzip(to))
+        reply_to = self._address(to)
+        message = _message(self._answer_type, answer_id(key, reply_to), packed, to=to, id=id)
         if reply_to and await self._delivered(message, reply_to):
             return
         address = {REPLY_TO: to.reply_to} if to.reply_to else {}
         kept = replace(message, headers={**message.headers, **address})
         await self._insist(kept, exchange=self._names.results, key=f"{self._role}.{answer.status}")
+
+    def emitter(self, *, to: Envelope, id: str) -> Emitter:
+        """Return the way out for the partial output of a request; without an address it leads nowhere."""
+        reply_to = self._address(to)
+
+        def warn(why: str) -> None:
+            log.warning("address does not take partial output", reply_to=reply_to, reason=why)
+
+        return Emitter(partial(self.chunk, reply_to=reply_to, to=to, id=id) if reply_to else None, warn)
+
+    async def chunk(self, chunk: CompletionChunk, *, reply_to: str, to: Envelope, id: str) -> None:
+        """Publish a piece of partial output to the address, nowhere else and once. Raises NotTaken."""
+        chunk_id = derive(chunk.run, f"chunks/{chunk.sequence}")
+        try:
+            packed = pack(encode(chunk), compress=_accepts_gzip(to))
+            message = _message(CHUNK_TYPE, chunk_id, packed, to=to, id=id)
+            async with asyncio.timeout(CHUNK_SECONDS):
+                await self._broker.publish(
+                    message, key=reply_to, mandatory=_has_queue(reply_to), patience=math.inf
+                )
+        except (TransportError, TimeoutError, Refused, PydanticSerializationError) as error:
+            raise NotTaken(type(error).__name__) from error
 
     async def file(self, request: Envelope, error: Error) -> None:
         """Put a request in the dead queue, for people, with the reason."""
@@ -87,14 +113,18 @@ class Replies:
         """Put a request back into its own queue, at no cost of its delivery limit."""
         await self._insist(request, key=self._names.work(self._role))
 
+    def _address(self, request: Envelope) -> str | None:
+        """Return where answers to a request go, None where it names no address that we may answer to."""
+        named = request.reply_to
+        return named if named and not self._names.refuses(named) else None
+
     async def _delivered(self, message: Envelope, reply_to: str) -> bool:
         """Tell whether the address took the answer; a broker that is away is waited for."""
-        mandatory = not reply_to.startswith(_DIRECT)
         refusals = 0
         while refusals < REFUSALS:
             try:
                 await self._broker.publish(
-                    message, key=reply_to, mandatory=mandatory, patience=UNCONFIRMED_SECONDS
+                    message, key=reply_to, mandatory=_has_queue(reply_to), patience=UNCONFIRMED_SECONDS
                 )
             except Unroutable:
                 break
@@ -127,14 +157,33 @@ class Replies:
                 return
 
 
+def _has_queue(reply_to: str) -> bool:
+    return not reply_to.startswith(_DIRECT)
+
+
 def _accepts_gzip(request: Envelope) -> bool:
     return request.content_encoding == "gzip" or request.headers.get(ACCEPT_ENCODING) == "gzip"
 
 
-def _fitting(answer: AnswerT, *, compress: bool) -> tuple[AnswerT, bytes, str | None]:
+def _message(type: str, message_id: str, packed: Packed, *, to: Envelope, id: str) -> Envelope:
+    """Return what is sent back to whoever sent a request."""
+    body, encoding = packed
+    return Envelope(
+        body,
+        message_id=message_id,
+        correlation_id=to.correlation_id or id,
+        type=type,
+        content_type="application/json",
+        content_encoding=encoding,
+        timestamp=time.time(),
+        headers={ATTEMPT: to.attempt},
+    )
+
+
+def _fitting(answer: AnswerT, *, compress: bool) -> tuple[AnswerT, Packed]:
     """Return the answer in bytes the broker takes: whole, else lighter, else as a failure, last without metadata."""
     try:
-        return answer, *pack(encode(answer), compress=compress)
+        return answer, pack(encode(answer), compress=compress)
     except Refused as refused:
         if lighter := answer.lighter():
             return _fitting(lighter, compress=compress)

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from backtalk.runtime.openai_model import Endpoint
 from backtalk.transport.topology import CONSUMER_TIMEOUT_MS, DEFAULT_URL
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
+from backtalk.wire.tools import ToolMode
 
 # RabbitMQ before 3.12 does not know the queue's own consumer timeout and takes the node's 30 minutes
 OLDEST_CONSUMER_TIMEOUT: Final = 1800
@@ -36,6 +37,7 @@ class EndpointSettings(BaseModel):
     base_url: str
     api_key_env: str | None = None
     concurrency: int | None = Field(default=None, ge=1)
+    tool_mode: ToolMode | None = None
 
 
 class Settings(BaseSettings):
@@ -60,7 +62,14 @@ class Settings(BaseSettings):
     backward_model: str | None = Field(None, description="model for gradients when the feedback names none")
     endpoints: Annotated[dict[str, EndpointSettings], NoDecode] = Field(
         default_factory=dict,
-        description='named endpoints, as JSON or a file of it: {"name": {"base_url", "api_key_env", "concurrency"}}',
+        description='named endpoints, as JSON or a file of it: {"name": {"base_url", "api_key_env", "concurrency", "tool_mode"}}',
+    )
+    tool_mode: ToolMode = Field(
+        "inject",
+        description="inject: tools go into prompts; native: to endpoints that have tools of their own",
+    )
+    tool_templates: Path | None = Field(
+        None, description="folder of templates that replace the words for tools"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "console"] = Field("json", description="form of the log lines")
@@ -123,6 +132,11 @@ class Settings(BaseSettings):
             )
             for name, endpoint in {DEFAULT_ENDPOINT: default, **self.endpoints}.items()
         }
+
+    def tool_modes(self) -> dict[str, ToolMode]:
+        """Return how tools reach each endpoint."""
+        stated = {name: endpoint.tool_mode for name, endpoint in self.endpoints.items()}
+        return {name: stated.get(name) or self.tool_mode for name in {DEFAULT_ENDPOINT, *stated}}
 
     def describe(self) -> dict[str, Any]:
         """Return the settings in force, fit to be printed: no password, no key."""

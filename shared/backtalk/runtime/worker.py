@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
+from backtalk.runtime.emit import Emit
 from backtalk.runtime.model import Adapter, Limit, Model, View, limit_of
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.settle import Action, HandBack, Outcome, Patience, Reply, Rung, Standing, decide
 from backtalk.runtime.telemetry import log
+from backtalk.runtime.works import Work, Works
 from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
 from backtalk.wire.answer import Answer
 from backtalk.wire.codec import decode, unpack
@@ -29,28 +30,15 @@ from backtalk.wire.jobs import CompletionJob
 from backtalk.wire.kinds import AnswerT, Kind, Request, RequestT, check_type
 
 LAST_WORDS_SECONDS: Final = 5.0
-# longer than a reconnection takes, so that a redelivery finds the finished work
-KEPT_SECONDS: Final = 60.0
-
 
 Asked = TypeVar("Asked", bound=CompletionJob | Feedback)
 Answered_co = TypeVar("Answered_co", bound=Answer, covariant=True)
 
 
 class Handler(Protocol[Asked, Answered_co]):
-    """What a worker does with a request; it may only ask the model and return the answer."""
+    """What a worker does with a request; it may only ask the model, emit partial output and return the answer."""
 
-    def __call__(self, request: Request[Asked], /, *, model: Model) -> Awaitable[Answered_co]: ...
-
-
-@dataclass(slots=True)
-class Work(Generic[AnswerT]):
-    """One piece of work in progress, how many deliveries wait for it, and whose were settled already."""
-
-    done: asyncio.Future[tuple[AnswerT, Outcome]]
-    waiting: int = 0
-    settled: set[tuple[str | None, str | None]] = field(default_factory=set)
-    settling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __call__(self, request: Request[Asked], /, *, model: Model, emit: Emit) -> Awaitable[Answered_co]: ...
 
 
 class Worker(Generic[RequestT, AnswerT]):
@@ -72,7 +60,7 @@ class Worker(Generic[RequestT, AnswerT]):
         self._replies = replies
         self._budget = budget
         self._patience = patience
-        self._works: dict[str, Work[AnswerT]] = {}
+        self._works: Works[AnswerT] = Works()
         self._views: set[View] = set()
         self._deliveries: set[asyncio.Task[None]] = set()
 
@@ -110,7 +98,7 @@ class Worker(Generic[RequestT, AnswerT]):
             return
         finally:
             # what was put off or handed back comes again as a message of its own, to be worked on anew
-            self._leave(opened, work, keep=not acked and not isinstance(action, Rung | HandBack))
+            self._works.leave(opened.key, work, keep=not acked and not isinstance(action, Rung | HandBack))
         log.info(
             _TOLD[type(action)],
             status=answer.status,
@@ -122,28 +110,10 @@ class Worker(Generic[RequestT, AnswerT]):
     def _join(self, opened: Opened) -> Work[AnswerT]:
         """Return the work that a delivery belongs to; an envelope that is wrong belongs to none but its own."""
         refused = self._refusal(opened.delivery.envelope)
-        work = self._works.get(opened.key) if refused is None else None
-        if work is None:
-            work = Work(asyncio.get_running_loop().create_future())
-            if refused is None:
-                self._works[opened.key] = work
-            else:
-                failed = self._kind.answer.failed(opened.id, refused.error)
-                work.done.set_result((failed, Outcome(unreadable=True)))
-        work.waiting += 1
-        return work
-
-    def _leave(self, opened: Opened, work: Work[AnswerT], *, keep: bool) -> None:
-        """Let go of a work; an answer whose acknowledgement was lost is kept a while: it will be delivered again."""
-        if keep:
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, opened, work)
-        else:
-            self._forget(opened, work)
-
-    def _forget(self, opened: Opened, work: Work[AnswerT]) -> None:
-        work.waiting -= 1
-        if not work.waiting and self._works.get(opened.key) is work:
-            del self._works[opened.key]
+        if refused is None:
+            return self._works.join(opened.key)
+        failed = self._kind.answer.failed(opened.id, refused.error)
+        return self._works.apart((failed, Outcome(unreadable=True)))
 
     def _refusal(self, envelope: Envelope) -> Refused | None:
         """Return what is wrong with the properties of a message: they are the sender's own, not the work's."""
@@ -171,7 +141,7 @@ class Worker(Generic[RequestT, AnswerT]):
             metadata = request.body.backtalk.metadata
             view = View(self._adapter, _limit(request.body.backtalk.deadline, self._budget))
             self._views.add(view)
-            return await self._answer(request, view), _outcome(view)
+            return await self._answer(request, view, opened.delivery.envelope), _outcome(view)
         except BacktalkError as error:
             return self._kind.answer.failed(opened.id, error.error, metadata), _outcome(view)
         except Exception:  # noqa: BLE001  whatever happens to a message, its sender waits for an answer
@@ -181,14 +151,19 @@ class Worker(Generic[RequestT, AnswerT]):
             if view is not None:
                 self._views.discard(view)
 
-    async def _answer(self, request: Request[RequestT], view: View) -> AnswerT:
+    async def _answer(self, request: Request[RequestT], view: View, to: Envelope) -> AnswerT:
         deadline = request.body.backtalk.deadline
         if deadline is not None and deadline <= datetime.now(UTC):
             raise Refused(
                 Code.DEADLINE_EXCEEDED,
                 "backtalk/deadline: had passed before the work began; give more time, or start more workers",
             )
-        return await self._handle(request, model=view)
+        emitter = self._replies.emitter(to=to, id=request.id)
+        try:
+            return await self._handle(request, model=view, emit=emitter)
+        finally:
+            # before the answer, which is the last that its sender hears
+            await emitter.close()
 
     def _decode(self, opened: Opened) -> Request[RequestT]:
         envelope = opened.delivery.envelope

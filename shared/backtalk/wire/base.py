@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -37,7 +37,13 @@ def absent(value: Any) -> bool:
     return value is None
 
 
+def empty(value: Any) -> bool:
+    """Leave a field out of the JSON that is empty or false."""
+    return not value
+
+
 Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
+Role: TypeAlias = Literal["developer", "system", "user", "assistant", "tool", "function"]
 Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 # marks the steps that pydantic adds to a location for the branch of a union it took

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, from_json, to_json
+from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, to_json
 
 from backtalk.wire.base import BRANCH, escape
 from backtalk.wire.errors import Code, Refused, TooLarge, invalid
@@ -118,7 +118,11 @@ def validate(value: Any, model: type[ModelT]) -> ModelT:
 
 
 def encode(model: BaseModel) -> bytes:
-    return to_json(model)
+    """Return a message as JSON; raises Refused for a text that UTF-8 cannot write: half of a surrogate pair."""
+    try:
+        return to_json(model)
+    except PydanticSerializationError as error:
+        raise invalid("body", "holds a text that is no Unicode; leave it out") from error
 
 
 def refusal(error: ValidationError) -> Refused:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Discriminator, Field, JsonValue, StrictBool, StrictStr, field_validator
 
 from backtalk.wire.answer import Answer
-from backtalk.wire.base import Frozen, Identifier, Lenient, Number, Texts, absent, one_or_list, tag
+from backtalk.wire.base import Frozen, Identifier, Lenient, Number, Texts, absent, empty, one_or_list, tag
 from backtalk.wire.errors import Error
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import Options
@@ -67,7 +67,7 @@ class Entry(Lenient):
     sample: int | None
     feedback: tuple[str, ...]
     how: How
-    incomplete: StrictBool = Field(default=False, exclude_if=lambda incomplete: not incomplete)
+    incomplete: StrictBool = Field(default=False, exclude_if=empty)
 
 
 class Failure(Lenient):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
 
-from backtalk.wire.base import SCHEMA_VERSION, Data, Frozen, Identifier, SchemaVersion, absent, escape
+from backtalk.wire.base import (
+    SCHEMA_VERSION,
+    Data,
+    Frozen,
+    Identifier,
+    Role,
+    SchemaVersion,
+    absent,
+    empty,
+    escape,
+)
 from backtalk.wire.scan import Index, scan
-
-Role: TypeAlias = Literal["developer", "system", "user", "assistant", "tool", "function"]
+from backtalk.wire.tools import Injected, RecordedTemplates, Tool, refs_in
 
 
 class Variable(Frozen):
@@ -70,12 +80,19 @@ class ChatCompletion(Frozen):
     inputs: dict[str, Identifier | Annotated[tuple[Identifier, ...], Field(min_length=1)]] = Field(
         default_factory=dict
     )
-    tools: tuple[dict[str, JsonValue], ...] | None = Field(default=None, exclude_if=absent)
+    tools: tuple[Tool, ...] | None = Field(default=None, exclude_if=absent)
     tool_choice: JsonValue = Field(default=None, exclude_if=absent)
+    tool_templates: RecordedTemplates | None = Field(default=None, exclude_if=absent)
+    injected: Injected | None = Field(default=None, exclude_if=absent)
     outputs: tuple[Identifier, ...]
 
+    @property
+    def sends_tools(self) -> bool:
+        """Whether the endpoint got the tools themselves, not only words about them."""
+        return self.tools is not None and (self.injected is None or self.injected.mode == "native")
+
     def positions(self) -> tuple[Position, ...]:
-        """Return every read, in the order messages, inputs."""
+        """Return every read, in the order messages, inputs, tools, templates."""
         found = [
             Position(_content_path(m, c), None, item)
             for m, message in enumerate(self.messages)
@@ -88,7 +105,17 @@ class ChatCompletion(Frozen):
                 found.append(Position(path, None, ids))
             else:
                 found += [Position(path, sample, one) for sample, one in enumerate(ids)]
+        if self.tools:
+            found += self._tool_positions(self.tools)
         return tuple(found)
+
+    def _tool_positions(self, tools: Sequence[Tool]) -> Iterator[Position]:
+        """Yield the texts of tools that the model got to see: of a forced call, those of one function alone."""
+        refs = refs_in(tools)
+        if self.tool_templates is not None:
+            refs += self.tool_templates.refs()
+        shown = None if self.sends_tools or self.injected is None else self.injected.shown()
+        return (Position(path, None, id) for path, id in refs if shown is None or id in shown)
 
     def part_refs(self) -> tuple[str, ...]:
         return tuple(
@@ -119,7 +146,7 @@ class Graph(Frozen):
     schema_version: SchemaVersion = SCHEMA_VERSION
     variables: Annotated[tuple[Variable, ...], Field(fail_fast=True)] = ()
     operations: Annotated[tuple[Operation, ...], Field(fail_fast=True)] = ()
-    parts: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, exclude_if=lambda parts: not parts)
+    parts: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, exclude_if=empty)
 
     @model_validator(mode="after")
     def _consistent(self) -> Graph:

@@ -6,12 +6,10 @@ import re
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     JsonValue,
     StrictBool,
@@ -21,22 +19,15 @@ from pydantic import (
 )
 
 from backtalk.wire.answer import Answer
-from backtalk.wire.base import (
-    BRANCH,
-    SCHEMA_VERSION,
-    Data,
-    Frozen,
-    Identifier,
-    SchemaVersion,
-    absent,
-    one_or_list,
-    tag,
-)
-from backtalk.wire.graph import Graph, Role
+from backtalk.wire.base import SCHEMA_VERSION, Frozen, SchemaVersion, absent, empty
+from backtalk.wire.choice import Choice, ToolTemplates, check_tools, choice_of
+from backtalk.wire.graph import Graph
+from backtalk.wire.messages import Input, InputName, Message
+from backtalk.wire.tools import Tool, ToolMode
 
 DEFAULT_ENDPOINT: Final = "openai"
-MAX_BATCH: Final = 256
 MAX_CHOICES: Final = 128
+MAX_TOOL_RETRIES: Final = 10
 
 
 # pydantic would take a number, or a text of digits, for seconds since 1970
@@ -63,103 +54,8 @@ class Options(Frozen):
 
 class JobOptions(Options):
     record: Literal["auto", "always", "never"] = "auto"
-
-
-class InlineVariable(Frozen):
-    """A Variable as a job carries it; what is left out is filled in by the worker."""
-
-    data: Data
-    id: Identifier | None = Field(default=None, exclude_if=absent)
-    role: str | None = Field(default=None, exclude_if=absent)
-    requires_grad: StrictBool = False
-    name: str | None = Field(default=None, exclude_if=absent)
-    producer: Identifier | None = Field(default=None, exclude_if=absent)
-
-    @model_validator(mode="after")
-    def _written_has_id(self) -> InlineVariable:
-        if self.producer and not self.id:
-            raise ValueError("id: is missing; a variable with a producer is sent as the result gave it")
-        return self
-
-
-def _content_kind(item: Any) -> str | None:
-    if isinstance(item, str):
-        return f"{BRANCH}text"
-    if isinstance(item, InlineVariable):
-        return f"{BRANCH}variable"
-    if isinstance(item, dict):
-        return f"{BRANCH}part" if "type" in item else f"{BRANCH}variable" if "data" in item else None
-    return None
-
-
-ContentItem: TypeAlias = Annotated[
-    Annotated[StrictStr, tag("text")]
-    | Annotated[InlineVariable, tag("variable")]
-    | Annotated[dict[str, JsonValue], tag("part")],
-    Discriminator(
-        _content_kind,
-        custom_error_type="content_item",
-        custom_error_message="expected a string, a Variable (an object with `data`) "
-        "or an OpenAI part (an object with `type`)",
-    ),
-]
-
-
-def _variable_like(value: Any) -> str | None:
-    if isinstance(value, str):
-        return f"{BRANCH}text"
-    return f"{BRANCH}variable" if isinstance(value, dict | InlineVariable) else None
-
-
-InputItem: TypeAlias = Annotated[
-    Annotated[StrictStr, tag("text")] | Annotated[InlineVariable, tag("variable")],
-    Discriminator(
-        _variable_like,
-        custom_error_type="input_item",
-        custom_error_message="expected a string, a Variable (an object with `data`) or a list of them",
-    ),
-]
-
-
-def _content_shape(content: Any) -> str:
-    return f"{BRANCH}text" if content is None or isinstance(content, str) else f"{BRANCH}list"
-
-
-class Message(BaseModel):
-    """A chat message; fields of OpenAI that Backtalk does not know pass through."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
-
-    role: Role
-    content: Annotated[
-        Annotated[StrictStr | None, tag("text")]
-        | Annotated[tuple[ContentItem, ...], tag("list"), Field(fail_fast=True, min_length=1)],
-        Discriminator(_content_shape),
-    ] = None
-
-    @model_validator(mode="after")
-    def _has_something(self) -> Message:
-        if self.content is None and self.role != "assistant":
-            raise ValueError(f"content: is missing; a {self.role} message needs it")
-        return self
-
-
-Input: TypeAlias = Annotated[
-    Annotated[InputItem, tag("one")]
-    | Annotated[
-        tuple[InputItem, ...], tag("list"), Field(fail_fast=True, min_length=1, max_length=MAX_BATCH)
-    ],
-    Discriminator(one_or_list),
-]
-
-
-def _without_braces(name: str) -> str:
-    if not name or "{" in name or "}" in name:
-        raise ValueError("the name of an input should be a text without braces")
-    return name
-
-
-InputName: TypeAlias = Annotated[str, AfterValidator(_without_braces)]
+    tool_mode: ToolMode | None = Field(default=None, exclude_if=absent)
+    tool_retries: Annotated[StrictInt, Field(ge=0, le=MAX_TOOL_RETRIES, exclude_if=empty)] = 0
 
 
 class CompletionJob(BaseModel):
@@ -173,21 +69,32 @@ class CompletionJob(BaseModel):
     model: StrictStr = Field(min_length=1)
     messages: Annotated[tuple[Message, ...], Field(fail_fast=True)] = Field(min_length=1)
     inputs: dict[InputName, Input] = Field(default_factory=dict)
-    tools: Annotated[tuple[dict[str, JsonValue], ...], Field(fail_fast=True)] | None = Field(
-        default=None, exclude_if=absent
-    )
+    tools: Annotated[tuple[Tool, ...], Field(fail_fast=True)] | None = Field(default=None, exclude_if=absent)
     tool_choice: JsonValue = Field(default=None, exclude_if=absent)
+    tool_templates: ToolTemplates | None = Field(default=None, exclude_if=absent)
     n: Annotated[StrictInt, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, exclude_if=absent)
     stream: StrictBool | None = Field(default=None, exclude_if=absent)
     backtalk: JobOptions = JobOptions()
 
     @model_validator(mode="after")
-    def _supported(self) -> CompletionJob:
-        if self.stream:
-            raise ValueError("stream: streaming is not supported yet; leave `stream` out")
-        if "tool_templates" in (self.model_extra or {}):
-            raise ValueError("tool_templates: templates for tools are not supported yet; leave them out")
+    def _tools_fit_together(self) -> CompletionJob:
+        check_tools(self.tools or ())
+        _ = self.choice
+        if self.backtalk.tool_mode == "native" and self.tool_templates is not None:
+            raise ValueError(
+                "tool_templates: nothing is injected in native mode; leave them out, or say tool_mode inject"
+            )
+        if self.backtalk.tool_retries and (self.stream or self.backtalk.tool_mode == "native"):
+            reason = (
+                "what was streamed cannot be asked for again" if self.stream else "native calls are not read"
+            )
+            raise ValueError(f"backtalk/tool_retries: {reason}; leave it out")
         return self
+
+    @property
+    def choice(self) -> Choice:
+        """What `tool_choice` asks of the model."""
+        return choice_of(self.tools or (), self.tool_choice)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -208,7 +115,7 @@ class CompletionResult(Answer):
     outputs: tuple[str, ...] = ()
     output: str | None = None
     graph: Graph | None = None
-    graph_omitted: bool = Field(default=False, exclude_if=lambda omitted: not omitted)
+    graph_omitted: bool = Field(default=False, exclude_if=empty)
 
     def lighter(self) -> Self | None:
         return self.model_copy(update={"graph": None, "graph_omitted": True}) if self.graph else None
@@ -222,6 +129,28 @@ class CompletionResult(Answer):
     def text(self) -> str | None:
         """The first choice's text of the first item."""
         return self.texts[0] if self.completions else None
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The first choice as a message of the next job; where it was recorded, its content is the output Variable.
+
+        So the graphs of both jobs join. The calls beside it are sent once, although the Variable holds them as well.
+        Raises ValueError where nothing was said, and for a batch: each item would need a Variable of its own.
+        """
+        choices = self.completions[0].get("choices") if len(self.completions) == 1 else None
+        if not choices:
+            raise ValueError("message: the result of a batch, or of a failed job, is no single message")
+        said = choices[0]["message"]
+        calls = {"tool_calls": said["tool_calls"]} if said.get("tool_calls") else {}
+        return {"role": "assistant", "content": self._content(said), **calls}
+
+    def _content(self, said: dict[str, Any]) -> Any:
+        if self.graph is None or self.output is None:
+            return said.get("content")
+        output = self.graph.index.variables[self.output]
+        if isinstance(output.data, tuple):
+            raise ValueError("message: the result of a batch is no single message")
+        return [output.model_dump(mode="json")]
 
 
 def _first_text(completion: dict[str, Any]) -> str | None:

@@ -36,7 +36,7 @@ def scan(graph: Graph) -> Index:
     all_positions = []
     batches = []
     for at, operation in enumerate(graph.operations):
-        positions = operation.positions()
+        positions = _positions(at, operation)
         wants = batched = False
         # one loop without calls: this is what a graph of 10,000 operations spends its time in
         for position in positions:
@@ -46,6 +46,8 @@ def scan(graph: Graph) -> Index:
             wants = wants or requires_grad[variable.id]
             batched = batched or position.sample is not None or variable.id in lists
         _check_parts(at, operation, graph)
+        if operation.injected is not None:
+            _check_injected(at, operation, positions)
         batch = _batch(at, positions, lists) if batched else None
         for output in operation.outputs:
             _check_write(at, operation, output, batch, variables, writers)
@@ -80,6 +82,25 @@ def _check_parts(at: int, operation: Operation, graph: Graph) -> None:
     for part in operation.part_refs():
         if part not in graph.parts:
             raise ValueError(f"operations/{at}/messages: part {part!r} is not in the graph's parts; add it")
+
+
+def _positions(at: int, operation: Operation) -> tuple[Position, ...]:
+    try:
+        return operation.positions()
+    except ValueError as error:
+        raise ValueError(f"operations/{at}/{error}") from error
+
+
+def _check_injected(at: int, operation: Operation, positions: Iterable[Position]) -> None:
+    """Refuse an injection that speaks of messages or variables which the operation does not have."""
+    assert operation.injected is not None
+    path = f"operations/{at}/injected"
+    for rewriting in operation.injected.messages:
+        if rewriting.message >= len(operation.messages):
+            raise ValueError(f"{path}/messages: there is no message {rewriting.message}; leave it out")
+    unread = operation.injected.shown() - {position.variable for position in positions}
+    if unread:
+        raise ValueError(f"{path}/block: shows {min(unread)!r}, which is no text of the operation's tools")
 
 
 def _batch(at: int, positions: Iterable[Position], lists: dict[str, int]) -> int | None:

@@ -1,0 +1,172 @@
+"""What there is to show of one sample of a call: what the model saw, what it said, what was made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from backtalk.prompt import Conversation, as_text
+from backtalk.wire.graph import ChatCompletion, Graph, Position
+from backward_worker.backward import Contribution, Step
+from backward_worker.gradient import TextGradient
+from backward_worker.place import is_tool_text, place_of
+from backward_worker.quote import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A message as the model saw it, and before it was filled where that differs."""
+
+    role: str
+    text: str
+    template: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An answer, and the tries before it that the worker sent back: what was said, what was told."""
+
+    role: str
+    text: str
+    tries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Criticism:
+    origin: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A variable of the call: where it stands, what it is for, whether it may change.
+
+    `place` is what the model saw around it, where it stood inside the words about tools.
+    """
+
+    path: str
+    role: str
+    text: str
+    changes: bool
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that is shown of one sample of a call; the same for every input that is asked about."""
+
+    messages: tuple[Shown, ...]
+    arguments: str
+    outputs: tuple[Output, ...]
+    criticisms: tuple[Criticism, ...]
+    silent: int
+    incomplete: bool
+    texts: tuple[Text, ...]
+
+
+def case(step: Step[TextGradient], sample: int | None) -> Case:
+    """Return what there is to show of one sample."""
+    graph, operation = step.graph, step.operation
+    conversation = Conversation.of(operation, graph)
+    received = step.received[sample]
+    wanted = {target.position.path for target in step.targets if target.sample == sample}
+    variables = graph.index.variables
+    return Case(
+        messages=_messages(conversation, sample),
+        arguments=_arguments(operation, conversation, sample),
+        outputs=tuple(
+            Output(
+                variables[output].role,
+                as_text(variables[output].value(sample)),
+                tuple(_tries(operation, sample, choice)),
+            )
+            for choice, output in enumerate(operation.outputs)
+            if variables[output].value(sample) is not None
+        ),
+        criticisms=tuple(
+            Criticism(_of(output, operation) + _origin(said, graph), said.gradient.text)
+            for output, said in received
+            if said.gradient.text
+        ),
+        silent=sum(not said.gradient.text for _, said in received),
+        incomplete=any(said.incomplete for _, said in received),
+        texts=tuple(
+            Text(
+                position.path,
+                variables[position.variable].role,
+                conversation.text(position.variable, sample),
+                position.path in wanted,
+                _place(position, wanted, conversation, sample),
+            )
+            for position in operation.positions()
+            if position.sample in (None, sample)
+        ),
+    )
+
+
+def _messages(conversation: Conversation, sample: int | None) -> tuple[Shown, ...]:
+    rendered = conversation.render(sample)
+    templates = conversation.render(sample, filled=False)
+    return tuple(
+        Shown(message["role"], _flat(message), _flat(template) if template != message else None)
+        for message, template in zip(rendered, templates, strict=True)
+    )
+
+
+def _flat(message: dict[str, Any]) -> str:
+    """Return a message as text: parts that are none by their type, other fields as JSON."""
+    content = message["content"] or ""
+    if not isinstance(content, str):
+        content = "\n".join(
+            part["text"] if part.get("type") == "text" else f"[a part of type {part.get('type')}, not shown]"
+            for part in content
+        )
+    rest = {key: value for key, value in message.items() if key not in ("role", "content")}
+    return "\n".join(filter(None, (content, _json(rest) if rest else "")))
+
+
+def _place(
+    position: Position, wanted: Container[str], conversation: Conversation, sample: int | None
+) -> str | None:
+    if position.path not in wanted or not is_tool_text(position.path):
+        return None
+    return place_of(position.variable, conversation, sample)
+
+
+def _tries(operation: ChatCompletion, sample: int | None, choice: int) -> Iterator[tuple[str, str]]:
+    for turn in operation.injected.turns if operation.injected else ():
+        if (turn.sample, turn.choice) == (sample, choice):
+            yield turn.reply, turn.told
+
+
+def _arguments(operation: ChatCompletion, conversation: Conversation, sample: int | None) -> str:
+    told = {"model": operation.model, **operation.arguments}
+    if operation.sends_tools and operation.tools is not None:
+        told["tools"] = list(conversation.sent_tools(operation.tools, sample))
+        told["tool_choice"] = operation.tool_choice
+    return _json(told)
+
+
+def _of(output: str, operation: ChatCompletion) -> str:
+    """Say which answer is meant, where a call gave several."""
+    several = len(operation.outputs) > 1
+    return f"Of answer {operation.outputs.index(output) + 1}. " if several else ""
+
+
+def _origin(contribution: Contribution[TextGradient], graph: Graph) -> str:
+    item = "" if contribution.sample is None else f", for item {contribution.sample} of a batch"
+    if contribution.operation is None:
+        source = contribution.gradient.source
+        return f"Said directly of the answer{f' by {quote(source)}' if source else ''}{item}"
+    consumer = graph.operations[graph.index.operations[contribution.operation]]
+    role = graph.index.variables[consumer.outputs[0]].role
+    return (
+        f"The answer was read by a later call, at {quote(contribution.input or '')}, which wrote {quote(role)}{item}; "
+        "how the answer should change for that call"
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

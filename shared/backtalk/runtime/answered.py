@@ -1,0 +1,103 @@
+"""What an answer of an endpoint means: a completion, or which error. It knows no SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from backtalk.wire.errors import BacktalkError, Code, Refused, Unavailable
+
+MAX_TOLD: Final = 500
+_TRANSIENT: Final = frozenset({408, 409})
+
+
+class _Called(BaseModel):
+    function: dict[str, Any] | None = None
+    custom: dict[str, Any] | None = None
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    content: str | None = None
+    tool_calls: list[_Called] | None = None
+
+
+class _Choice(BaseModel):
+    index: int | None = None
+    message: _Said
+
+
+class _Answered(BaseModel):
+    """As much of a ChatCompletion as Backtalk reads."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: dict[str, Any] | None = None
+
+
+class BadBody(Exception):
+    """A 200 whose body is no completion: once it may be a proxy's hiccup, twice it is the endpoint."""
+
+    def __init__(self, endpoint: str, problem: str, remedy: str = "check its base URL") -> None:
+        super().__init__(problem)
+        self.endpoint = endpoint
+        self.remedy = remedy
+
+    def rejected(self) -> Refused:
+        return Refused(
+            Code.UPSTREAM_REJECTED,
+            f"endpoint {self.endpoint!r} answered 200 twice with no chat completion ({self}); {self.remedy}",
+            endpoint=self.endpoint,
+            status=200,
+        )
+
+
+def completion_of(response: httpx2.Response, endpoint: str) -> dict[str, Any]:
+    """Return the completion that a whole response holds."""
+    if not response.is_success:
+        raise by_status(response.status_code, response.text, None, endpoint, response.headers)
+    try:
+        body = from_json(response.content, allow_inf_nan=False)
+    except ValueError:
+        raise BadBody(endpoint, f"the body is not JSON, {kind_of(response)}") from None
+    return checked(body, endpoint)
+
+
+def checked(body: Any, endpoint: str) -> dict[str, Any]:
+    """Return the body if it is a completion, streamed or not."""
+    try:
+        _Answered.model_validate(body)
+    except ValidationError as error:
+        raise BadBody(endpoint, f"{error.error_count()} fields missing or of the wrong type") from None
+    return body  # type: ignore[no-any-return]
+
+
+def kind_of(response: httpx2.Response) -> str:
+    """Return the content type, or words for its absence."""
+    return str(response.headers.get("content-type", "no content type")).lower()
+
+
+def by_status(
+    status: int, message: str, code: str | None, endpoint: str, headers: Mapping[str, str]
+) -> BacktalkError:
+    told = f"endpoint {endpoint!r} answered {status}: {message[:MAX_TOLD]}"
+    details = {"endpoint": endpoint, "status": status}
+    passing = status >= 500 or status in _TRANSIENT or (status == 429 and code != "insufficient_quota")
+    if passing:
+        return Unavailable(Code.UPSTREAM_UNAVAILABLE, told, retry_after=_retry_after(headers), **details)
+    return Refused(Code.UPSTREAM_REJECTED, told, **details)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds an endpoint asks to wait; the HTTP-date form is rare and counts as none."""
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            # "nan" is a float as well; of the two orders of comparison, this one makes nothing of it
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):
+            continue
+    return 0.0

@@ -1,0 +1,56 @@
+"""Where partial output may go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from backtalk.runtime.replies import Replies
+from backtalk.transport.envelope import Envelope
+from backtalk.transport.topology import Names
+from backtalk.wire.chunk import CompletionChunk
+from backtalk.wire.kinds import FORWARD
+
+
+class Sent:
+    """The outgoing side of a broker: keeps what it is given."""
+
+    def __init__(self):
+        self.messages = []
+
+    async def publish(self, envelope, *, key, exchange="", mandatory=True, patience):
+        self.messages.append((exchange, key, mandatory, envelope))
+
+
+async def emitted(reply_to):
+    """Return what is published of two chunks of a request with this address."""
+    sent = Sent()
+    emitter = Replies(sent, Names("ns"), FORWARD).emitter(to=Envelope(b"", reply_to=reply_to), id="job")
+    for item in (0, 1):
+        emitter(CompletionChunk(run=f"run {item}", item=item, choice=0))
+    before = asyncio.all_tasks()
+    await emitter.close()
+    return sent.messages, before - {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("reply_to", [None, "", "ns.forward", "ns.results.unrouted"])
+async def test_without_a_usable_address_there_is_nothing_to_do(reply_to):
+    """None, or a queue of our own: nothing is published, nor tried."""
+    assert await emitted(reply_to) == ([], set())
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "mandatory"),
+    [("mine", True), ("ns.replies.mine", True), ("amq.rabbitmq.reply-to.g1h2", False)],
+)
+async def test_partial_output_goes_to_the_address_alone(reply_to, mandatory):
+    """By the default exchange; what the broker passes on directly is never returned."""
+    messages, _ = await emitted(reply_to)
+    assert [message[:3] for message in messages] == [("", reply_to, mandatory)] * 2
+    first, second = (message[3] for message in messages)
+    assert (first.correlation_id, first.type) == ("job", "completion.chunk.v1")
+    assert first.message_id != second.message_id
+    # the same chunk always has the same id: a repeat of it is known as one
+    ((_, _, _, again), _), _ = await emitted(reply_to)
+    assert again.message_id == first.message_id
