@@ -11,7 +11,7 @@ import aio_pika
 import uvloop
 
 from backtalk.local.broker import BrokerFailed, PrivateBroker
-from benchmarks import backward, forward, graphs, idle
+from benchmarks import backward, forward, graphs, idle, tools
 from benchmarks.broker import Stage
 from benchmarks.table import Row, rendered
 
@@ -24,6 +24,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "idle": idle.idle,
     "backward": backward.backward,
     "graphs": graphs.graphs,
+    "tools": tools.tools,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -126,6 +127,36 @@ async def _submit(
                 resend=resend,
                 on_progress=lambda done: bar.update(task, completed=done),
             )
+
+
+@app.command(
+    epilog="Examples: backtalk render job.json | backtalk render job.json --item 2 --json | backtalk render - < job.json"
+)
+def render(
+    job: Annotated[
+        typer.FileBinaryRead, typer.Argument(help="A job's body, as JSON; - is the standard input.")
+    ],
+    item: Annotated[int | None, typer.Option(help="Of a batch, only this item (from 0).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole bodies as JSON lines.")] = False,
+) -> None:
+    """Print exactly what the model would receive for a job, without calling it.
+
+    The worker's settings count: BACKTALK_TOOL_MODE, BACKTALK_TOOL_TEMPLATES and BACKTALK_ENDPOINTS.
+    """
+    try:
+        from backtalk.local import render as rendering
+    except ModuleNotFoundError as error:
+        raise BadFile(f"{error.name} is missing; pip install 'backtalk[workers]'") from error
+    rendered = rendering.rendered(job.read(), item=item)
+    for sample, sent in rendered.bodies.items():
+        if as_json:
+            typer.echo(json.dumps(sent, ensure_ascii=False))
+            continue
+        if sample is not None:
+            typer.echo(f"═══ item {sample}")
+        typer.echo(rendering.as_text(sent) + "\n")
+    for warning in rendered.warnings:
+        console.print(f"backtalk: {warning}", style="yellow", markup=False, highlight=False)
 
 
 @app.command(epilog="Example: backtalk demo")
