@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from backtalk.injection import TOOL_FIELDS
-from backtalk.wire.errors import invalid
+from backtalk.wire.errors import Refused, invalid
 from backtalk.wire.graph import RecordedMessage, Variable
 from backtalk.wire.tools import Rewritten, ToolMode
+from forward_worker.draft import canonical
 from forward_worker.record import spoken
 from forward_worker.tools.known import anything, as_text
 from forward_worker.tools.parse import Call, Fault, read
@@ -37,7 +38,7 @@ def rewritings(
     """
     names: dict[str | None, str] = {}
     for at, message in enumerate(messages):
-        made = list(_made(message, f"messages/{at}"))
+        made = _made(message, f"messages/{at}", mode)
         names.update({one.id: one.call.name for one in made})
         outside = _outside(message, variables, made, words.call_token)
         if mode == "native":
@@ -49,11 +50,20 @@ def rewritings(
             yield _spoken_message(message, at, made, outside, variables, words)
 
 
-def _made(message: RecordedMessage, path: str) -> Iterator[Made]:
-    """Yield the calls of a message. Raises Refused where they are not in OpenAI's form."""
-    told = message.model_extra or {}
-    if message.role != "assistant":
-        return
+def _made(message: RecordedMessage, path: str, mode: ToolMode) -> Sequence[Made]:
+    """Return the calls of a message. In inject mode, raises Refused where they are not in OpenAI's form."""
+    if message.role != "assistant" or not message.model_extra:
+        return ()
+    try:
+        return list(_calls(message.model_extra, path))
+    except Refused:
+        if mode == "inject":
+            raise
+        # what an endpoint makes of it is its own affair
+        return ()
+
+
+def _calls(told: Mapping[str, Any], path: str) -> Iterator[Made]:
     calls = told.get("tool_calls")
     if not isinstance(calls, list | None):
         raise invalid(f"{path}/tool_calls", "expected a list of calls")
@@ -93,12 +103,13 @@ def _outside(
         return ""
     if text.endswith(f"\n{lines}"):
         return text.removesuffix(f"\n{lines}")
-    wanted = [_meaning(one.call) for one in made]
+    beside = [_meaning(one.call) for one in made]
+    wanted = set(beside)
     reading = read(text, call_token, lambda value: _taken(value, wanted))
-    return (reading.content or "") if [_meaning(call) for call in reading.calls] == wanted else None
+    return (reading.content or "") if [_meaning(call) for call in reading.calls] == beside else None
 
 
-def _taken(value: Any, wanted: Sequence[tuple[str, Any]]) -> Call | Fault:
+def _taken(value: Any, wanted: Container[str]) -> Call | Fault:
     """Return a call only where it stands beside the text as well; the others were not taken, and stay."""
     call = anything(value)
     if isinstance(call, Call) and _meaning(call) not in wanted:
@@ -106,8 +117,9 @@ def _taken(value: Any, wanted: Sequence[tuple[str, Any]]) -> Call | Fault:
     return call
 
 
-def _meaning(call: Call) -> tuple[str, Any]:
-    return call.name, parse_object(call.arguments)
+def _meaning(call: Call) -> str:
+    """Return a text that is the same for calls that mean the same."""
+    return canonical([call.name, parse_object(call.arguments)])
 
 
 def _answer(

@@ -1,5 +1,7 @@
 """Earlier calls and their answers in words, for models that know neither."""
 
+import time
+
 import pytest
 
 from backtalk.wire.errors import Code, Refused
@@ -231,7 +233,7 @@ def variable(data):
     ("reply", "said"),
     [
         (f'{TOKEN}{{"name": "look", "arguments": {{"at": 1}}}}', ""),
-        (f'Let me see.\n{TOKEN} {{"call":"look","parameters":{{"at":1.0}}}}', "Let me see.\n"),
+        (f'Let me see.\n{TOKEN} {{"call":"look","parameters":{{ "at": 1 }}}}', "Let me see.\n"),
         (f'a ```json\n{TOKEN}{{"name": "look", "arguments": "{{\\"at\\":1}}"}}\n``` b', "a\nb\n"),
         ('{"arguments":"{\\"at\\": 1}","name":"look"}', ""),
         ('Let me see.\n{"arguments":"{\\"at\\": 1}","name":"look"}', "Let me see.\n"),
@@ -399,3 +401,20 @@ def test_calls_beside_a_message_of_another_role_are_not_looked_at(sent):
     """Only the model calls."""
     assert sent({"role": "user", "content": "x", "tool_calls": [call("c")]})[0]["content"] == "x"
     assert sent({"role": "user", "content": "x", "tool_calls": [call("c")]})[0].keys() == {"role", "content"}
+
+
+def test_what_an_endpoint_of_its_own_understands_is_not_judged(plan_of):
+    """In native mode a call that is in no known form goes on as it is."""
+    odd = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "new", "new": {}}]}
+    plan = plan_of({"role": "user", "content": "Hi"}, odd, backtalk={"tool_mode": "native"})
+    assert plan.body(None)["messages"][1] == odd
+
+
+def test_thousands_of_calls_take_no_long(sent):
+    """Each is looked up among the others, not compared with them."""
+    many = [call(str(at), "look", f'{{"at": {at}}}') for at in range(3000)]
+    text = "\n".join(f'{TOKEN}{{"name": "look", "arguments": {{"at": {at}}}}}' for at in range(3000))
+    began = time.process_time()
+    (first,) = sent(says(variable(text), *many))
+    assert first["content"].count(TOKEN) == 3000
+    assert time.process_time() - began < 5
