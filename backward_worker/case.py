@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from backtalk.injection import is_text
 from backtalk.prompt import Conversation, as_text
 from backtalk.wire.graph import ChatCompletion, Graph, Position
 from backward_worker.backward import Contribution, Step
@@ -120,7 +121,7 @@ def _flat(message: dict[str, Any]) -> str:
     content = message["content"] or ""
     if not isinstance(content, str):
         content = "\n".join(
-            part["text"] if part.get("type") == "text" else f"[a part of type {part.get('type')}, not shown]"
+            part["text"] if is_text(part) else f"[a part of type {part.get('type')}, not shown]"
             for part in content
         )
     rest = {key: value for key, value in message.items() if key not in ("role", "content")}
@@ -136,9 +137,8 @@ def _place(
 
 
 def _tries(operation: ChatCompletion, sample: int | None, choice: int) -> Iterator[tuple[str, str]]:
-    for turn in operation.injected.turns if operation.injected else ():
-        if (turn.sample, turn.choice) == (sample, choice):
-            yield turn.reply, turn.told
+    for turn in operation.injected.tries.get((sample, choice), ()) if operation.injected else ():
+        yield turn.reply, turn.told
 
 
 def _arguments(operation: ChatCompletion, conversation: Conversation, sample: int | None) -> str:

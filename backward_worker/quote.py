@@ -9,8 +9,12 @@ from typing import Final
 MAX_QUOTED: Final = 300
 
 
-@lru_cache(maxsize=1024)
 def quote(text: str) -> str:
     """Return untrusted words fit to stand in a line of ours: short, and without any kind of line break."""
-    shown = text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
+    # cut before it is kept: the cache is not for other people's megabytes
+    return _quoted(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
+
+
+@lru_cache(maxsize=1024)
+def _quoted(shown: str) -> str:
     return json.dumps(" ".join(shown.splitlines()), ensure_ascii=False)

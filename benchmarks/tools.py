@@ -37,7 +37,7 @@ async def tools(_: Stage) -> list[Row]:
 
     def parse() -> None:
         for key in keys:
-            reading = read(reply["message"]["content"], plan.words.call_token, plan.tooling.known.check)
+            reading = read(reply["message"]["content"], plan.words.call_token, plan.tooling.known.checking())
             with_calls(reply, reading, plan.tooling.choice, key, (0, 0))
 
     injecting = microseconds(inject(job))

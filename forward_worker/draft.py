@@ -94,7 +94,7 @@ class _Desk:
         """Return tools as the tape holds them; a description may be a Variable, as an object with `data`."""
 
         def recorded(path: str, described: dict[str, Any]) -> dict[str, Any]:
-            id = self._stated(_inline(described, path), path, _described(tools, path))
+            id = self._about_tools(_inline(described, path), path, _described(tools, path))
             return {"variable": id}
 
         return map_descriptions(tools, recorded)
@@ -117,8 +117,15 @@ class _Desk:
 
     def _recorded(self, text: str | InlineVariable | None, path: str, role: str) -> str | VariableRef | None:
         if isinstance(text, InlineVariable):
-            return VariableRef(variable=self._stated(text, path, role))
+            return VariableRef(variable=self._about_tools(text, path, role))
         return text
+
+    def _about_tools(self, inline: InlineVariable, path: str, role: str) -> str:
+        if isinstance(inline.data, tuple):
+            raise invalid(
+                path, "is a batch; the words about tools are the same for every item, so give one text"
+            )
+        return self._stated(inline, path, role)
 
     def batch(self) -> int | None:
         if len(set(self._lengths.values())) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from backtalk.prompt import FailedItem
 from backtalk.runtime.emit import Emit
@@ -17,7 +17,11 @@ from forward_worker.plan import Plan
 from forward_worker.record import reply
 from forward_worker.tools.answer import faults, with_calls
 from forward_worker.tools.known import Known
-from forward_worker.tools.parse import Reading, read
+from forward_worker.tools.parse import read
+from forward_worker.tools.reading import Reading
+
+# of what is wrong with a reply, as much as a model can use
+MAX_TOLD: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class _Asked:
     def read(self, choice: Mapping[str, Any]) -> Reading:
         assert self.plan.tooling.injected is not None
         text = choice["message"].get("content") or ""
-        return read(text, self.plan.words.call_token, self.known.check)
+        return read(text, self.plan.words.call_token, self.known.checking())
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ async def _settle(asked: _Asked, choice: dict[str, Any], model: Model) -> _Settl
         problems = faults(reading, plan.tooling.choice, choice["message"].get("tool_calls") or ())
         if not problems:
             break
-        told = plan.words.retry([fault.detail for _, fault in problems])
+        told = plan.words.retry(list(dict.fromkeys(fault.detail for _, fault in problems))[:MAX_TOLD])
         turn = Turn(sample=asked.sample, choice=place[1], reply=reply(choice["message"]), told=told)
         try:
             again = await model.complete(plan.endpoint, _once_more(asked.body, [*turns, turn]))
@@ -125,4 +129,8 @@ def _once_more(body: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, Any]
 
 
 def _in_order(completion: Completion) -> list[dict[str, Any]]:
-    return sorted(completion.choices, key=lambda choice: choice.get("index") or 0)
+    """Return the choices by their index; where an endpoint gives none, or one twice, by their place."""
+    indices = [choice.get("index") for choice in completion.choices]
+    if None in indices or len(set(indices)) < len(indices):
+        return [{**choice, "index": at} for at, choice in enumerate(completion.choices)]
+    return sorted(completion.choices, key=lambda choice: choice["index"])

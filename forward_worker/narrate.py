@@ -11,7 +11,8 @@ from backtalk.wire.chunk import CompletionChunk
 from forward_worker.plan import Plan
 from forward_worker.tools.answer import call_id, finish_reason, openai_call
 from forward_worker.tools.known import Known
-from forward_worker.tools.parse import Call, Event, Reader
+from forward_worker.tools.parse import Reader
+from forward_worker.tools.reading import Call, Event
 
 _OURS: Final = frozenset({"choices", "usage", "run", "item", "choice", "sequence", "schema_version"})
 
@@ -59,7 +60,8 @@ class Narrator:
         reader = self._reader(index, known)
         said = dict(choice.get("delta") or {})
         events = reader.feed(said.pop("content", None) or "")
-        reason = choice.get("finish_reason")
+        # some servers say "" where others say null
+        reason = choice.get("finish_reason") or None
         if reason is not None:
             events += reader.close()
         deltas = [self._renumbered(said, index)] if said else []
@@ -97,7 +99,7 @@ class Narrator:
 
     def _reader(self, choice: int, known: Known) -> Reader:
         if choice not in self._readers:
-            self._readers[choice] = Reader(self._plan.words.call_token, known.check)
+            self._readers[choice] = Reader(self._plan.words.call_token, known.checking())
         return self._readers[choice]
 
 

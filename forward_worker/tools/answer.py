@@ -7,7 +7,7 @@ from typing import Any
 
 from backtalk.wire.choice import Choice
 from backtalk.wire.identity import derive
-from forward_worker.tools.parse import Call, Fault, Reading
+from forward_worker.tools.reading import Call, Fault, Reading
 
 
 def faults(reading: Reading, choice: Choice, native: Sequence[Any]) -> list[tuple[str, Fault]]:

@@ -13,7 +13,8 @@ from backtalk.wire.tools import Rewritten, ToolMode
 from forward_worker.draft import canonical
 from forward_worker.record import spoken
 from forward_worker.tools.known import anything, as_text
-from forward_worker.tools.parse import Call, Fault, read
+from forward_worker.tools.parse import read
+from forward_worker.tools.reading import Call, Fault
 from forward_worker.tools.values import parse_object
 from forward_worker.tools.words import Words
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from backtalk.wire.tools import (
 from forward_worker.draft import Draft
 from forward_worker.tools.history import rewritings
 from forward_worker.tools.known import Known
-from forward_worker.tools.schema import Schema, schema_of
+from forward_worker.tools.schema import SCHEMA_SECONDS, Schema, schema_of
 from forward_worker.tools.words import BadTemplate, Marks, Words
 
 
@@ -138,13 +139,16 @@ def _shown(function: Mapping[str, Any]) -> dict[str, Any]:
 def _known(tools: Sequence[Tool], listed: Sequence[int]) -> Known:
     # what describes a parameter does not matter to its schema
     plain = map_descriptions(tools, lambda _path, _ref: "")
-    return Known({_function(plain[at])["name"]: _schema(_function(plain[at]), at) for at in listed})
+    until = time.thread_time() + SCHEMA_SECONDS
+    return Known({_function(plain[at])["name"]: _schema(_function(plain[at]), at, until) for at in listed})
 
 
-def _schema(function: Mapping[str, Any], at: int) -> Schema | None:
+def _schema(function: Mapping[str, Any], at: int, until: float) -> Schema | None:
     parameters = function.get("parameters")
     if not parameters:
         return None
+    if time.thread_time() > until:
+        raise invalid("tools", "their schemas take too long to check; make them smaller")
     try:
         return schema_of(as_json(parameters))
     except ValueError as error:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from forward_worker.tools.parse import Call, Fault
-from forward_worker.tools.schema import Schema
+from forward_worker.tools.reading import Call, Check, Fault
+from forward_worker.tools.schema import ARGUMENTS_SECONDS, Schema
 from forward_worker.tools.values import parse_object
+
+# of processor time, for the arguments of all calls in a reply
+REPLY_SECONDS: Final = 0.25
+MAX_NAMED: Final = 20
+MAX_NAME: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +24,31 @@ class Known:
 
     schemas: Mapping[str, Schema | None]
 
-    def check(self, value: Any) -> Call | Fault:
+    def checking(self) -> Check:
+        """Return the check for one reply: all its calls together have so much processor time."""
+        left = REPLY_SECONDS
+
+        def check(value: Any) -> Call | Fault:
+            nonlocal left
+            began = time.thread_time()
+            outcome = self.check(value, min(left, ARGUMENTS_SECONDS))
+            left -= time.thread_time() - began
+            return outcome
+
+        return check
+
+    def check(self, value: Any, seconds: float = ARGUMENTS_SECONDS) -> Call | Fault:
         """Return the call that a JSON value is, or why it is none."""
         name, arguments = named(value)
         if name is None:
             return Fault("unknown_tool", 'a call is an object with a "name" and "arguments"')
         if name not in self.schemas:
-            known = ", ".join(self.schemas)
-            return Fault("unknown_tool", f"there is no function {name!r}; there is {known}")
+            known = ", ".join(list(self.schemas)[:MAX_NAMED]) + ("…" if len(self.schemas) > MAX_NAMED else "")
+            return Fault("unknown_tool", f"there is no function {name[:MAX_NAME]!r}; there is {known}")
         if arguments is None:
             return Fault("bad_arguments", f"the arguments of {name} are no JSON object")
         schema = self.schemas[name]
-        if schema is not None and (problem := schema.problem(arguments)):
+        if schema is not None and (problem := schema.problem(arguments, seconds)):
             return Fault("bad_arguments", f"the arguments of {name} do not fit: {problem}")
         return Call(name, as_text(arguments))
 

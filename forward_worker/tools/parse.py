@@ -6,57 +6,22 @@ no call is text. A call swallows the white space and the fence around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final
 
 from forward_worker.tools.patterns import BEFORE_VALUE, FENCE_END, FENCE_END_BEGUN, fences_after, patterns_of
+from forward_worker.tools.reading import Call, Check, Event, Fault, Problem, Reading
 from forward_worker.tools.values import elements, value_end
-
-Reason: TypeAlias = Literal["not_json", "unknown_tool", "bad_arguments", "no_call"]
 
 # with so many tokens that begin no call, the rest of a reply is text: each costs a try at what follows
 MAX_UNREADABLE: Final = 64
+# far more than anybody asks for in one reply
+MAX_CALLS: Final = 1000
+MAX_PROBLEMS: Final = 64
+THOUGHT: Final = "<think>"
+THOUGHT_END: Final = "</think>"
 # a longer value is not tried again before it has grown by a tenth: each try reads it from its beginning
 _TRIED_ALWAYS: Final = 4096
 _GROWN: Final = 1.1
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a function; `arguments` is a JSON object as text, as OpenAI has it."""
-
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why something that looks like a call is none, in a word and in a sentence for the model."""
-
-    reason: Reason
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A call that could not be taken: its text, which stays in the content, and why."""
-
-    text: str
-    fault: Fault
-
-
-Check: TypeAlias = Callable[[Any], Call | Fault]
-Event: TypeAlias = str | Call
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """All that a reply holds: the text outside of its calls (None where there is none), the calls, the problems."""
-
-    content: str | None
-    calls: tuple[Call, ...]
-    problems: tuple[Problem, ...]
 
 
 def read(text: str, call_token: str, check: Check) -> Reading:
@@ -77,6 +42,7 @@ class Reader:
         self._passed = 0
         self._tried = 0
         self._fresh = ""
+        self._thinking: bool | None = None
         self._fenced = False
         self._after_call = False
         self._spoke = False
@@ -87,13 +53,19 @@ class Reader:
         self._unread: list[tuple[int, Fault]] = []
         self.calls: list[Call] = []
         self._faulty: list[tuple[int, Problem]] = []
+        self._left_out = 0
 
     @property
     def problems(self) -> list[Problem]:
         """The calls that could not be taken, in order; complete when the reader is closed."""
         whole = "".join(self._pieces)
         unread = [(at, Problem(self._unread_text(whole, at), fault)) for at, fault in self._unread]
-        return [problem for _, problem in sorted(unread + self._faulty, key=lambda found: found[0])]
+        found = [problem for _, problem in sorted(unread + self._faulty, key=lambda found: found[0])]
+        if self._left_out:
+            found.append(Problem("", Fault(found[-1].fault.reason, f"and {self._left_out} more of the kind")))
+        if len(self.calls) >= MAX_CALLS:
+            found.append(Problem("", Fault("unknown_tool", f"more than {MAX_CALLS} calls are not read")))
+        return found
 
     def feed(self, text: str) -> list[Event]:
         """Return what is certain after one more piece of the reply."""
@@ -117,9 +89,11 @@ class Reader:
 
     def _step(self, events: list[Event], *, last: bool) -> bool:
         """Take the next thing out of what is held; tell whether there may be more to take."""
+        if self._thinking is not False and not self._past_thought(events, last=last):
+            return False
         if self._fenced and not self._past_fence(last=last):
             return False
-        looking = len(self._unread) < MAX_UNREADABLE
+        looking = len(self._unread) < MAX_UNREADABLE and len(self.calls) < MAX_CALLS
         opening = self._opening.search(self._held) if looking else None
         if opening is None:
             unfinished = self._unfinished.search(self._held) if looking and not last else None
@@ -132,6 +106,22 @@ class Reader:
             begins, fenced = opening.start("fence") + len(opening["fence"].rstrip()), False
         self._say(self._take(begins), events)
         return self._value(events, opening.end() - begins, fenced=fenced, last=last)
+
+    def _past_thought(self, events: list[Event], *, last: bool) -> bool:
+        """Say the thought that a reply may begin with, in which nothing is a call; tell whether it is over."""
+        if self._thinking is None:
+            begun = self._held.lstrip()
+            if not last and len(begun) < len(THOUGHT) and THOUGHT.startswith(begun):
+                return False
+            self._thinking = begun.startswith(THOUGHT)
+        if self._thinking:
+            end = self._held.find(THOUGHT_END)
+            if end < 0:
+                self._say(self._take(len(self._held) - (0 if last else len(THOUGHT_END) - 1)), events)
+                return False
+            self._say(self._take(end + len(THOUGHT_END)), events)
+            self._thinking = False
+        return True
 
     def _past_fence(self, *, last: bool) -> bool:
         """Drop the end of a fence around calls; tell whether enough has come to know that there is none."""
@@ -194,8 +184,8 @@ class Reader:
         taken = self._take(end)
         if not any(isinstance(outcome, Call) for _, outcome in checked):
             faults = [outcome for _, outcome in checked if isinstance(outcome, Fault)]
-            for fault in faults or [Fault("unknown_tool", "the list of calls is empty")]:
-                self._faulty.append((place, Problem(whole, fault)))
+            fault = faults[0] if faults else Fault("unknown_tool", "the list of calls is empty")
+            self._note(place, Problem(whole, fault))
             self._say(taken, events)
             return False
         for source, outcome in checked:
@@ -204,9 +194,15 @@ class Reader:
                 events.append(outcome)
                 self._after_call = True
             else:
-                self._faulty.append((place, Problem(self._token + source, outcome)))
+                self._note(place, Problem(self._token + source, outcome))
                 self._say(self._token + source, events)
         return True
+
+    def _note(self, place: int, problem: Problem) -> None:
+        if len(self._faulty) < MAX_PROBLEMS:
+            self._faulty.append((place, problem))
+        else:
+            self._left_out += 1
 
     def _say(self, text: str, events: list[Event]) -> None:
         if self._after_call:
@@ -225,6 +221,7 @@ class Reader:
         return fences_after(self._fences, self._ticks, text)[0] % 2 == 1
 
     def _take(self, length: int) -> str:
+        length = max(length, 0)
         taken, self._held = self._held[:length], self._held[length:]
         self._passed += length
         return taken

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from backtalk.injection import as_json
 from backtalk.wire.base import Role
 from backtalk.wire.errors import Code, Refused
-from backtalk.wire.tools import Form, Insert, Segment
+from backtalk.wire.tools import MAX_TOKEN, Form, Insert, Segment
 
 NAMES: Final = (
     "call_token",
@@ -97,8 +97,10 @@ class Words:
             roles={role: _role(templates["roles"], role) for role in ROLES},
             templates=templates,
         )
-        if not words.call_token:
-            raise BadTemplate("call_token.jinja: is empty; it has to say how a call begins")
+        if not 0 < len(words.call_token) <= MAX_TOKEN:
+            raise BadTemplate(
+                f"call_token.jinja: is empty, or longer than {MAX_TOKEN} characters; it has to say how a call begins"
+            )
         words._try_out()
         return words
 
@@ -162,18 +164,25 @@ class Words:
     def _try_out(self) -> None:
         """Render every template once, so that a mistake shows at the start and not in somebody's job."""
         marks = Marks("0123456789abcdef" * 2)
-        tool = {"name": "f", "description": marks.mark("v"), "parameters": {"type": "object"}}
+        parameter = {"type": "string", "description": marks.mark("v")}
+        tool = {
+            "name": "f",
+            "description": marks.mark("v"),
+            "parameters": {"type": "object", "properties": {"p": parameter}},
+        }
+        bare = {"name": "f", "description": None, "parameters": None}
         try:
-            for text in (None, "", "text"):
+            for text in (None, "", "text", marks.mark("v", "words")):
                 for flag in (True, False):
                     _whole(
                         "function_list",
                         self.function_list(
-                            [tool, tool], prefix=text, suffix=text, required=flag, parallel=flag, marks=marks
+                            [tool, bare], prefix=text, suffix=text, required=flag, parallel=flag, marks=marks
                         ),
                     )
-                _whole("force_call", self.force_call(tool, prefix=text, suffix=text, marks=marks))
-            self.earlier_calls([{"id": "1", "name": "f", "arguments": "{}"}])
+                for one in (tool, bare):
+                    _whole("force_call", self.force_call(one, prefix=text, suffix=text, marks=marks))
+            self.earlier_calls([{"id": id, "name": "f", "arguments": "{}"} for id in ("1", None)])
             self.tool_response("1", "f")
             self.tool_response(None, None)
             self.retry(["problem"])

@@ -6,7 +6,7 @@ Both workers take it, so that what the backward worker shows is what the model s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from pydantic_core import to_json
@@ -28,16 +28,15 @@ _CALL_TOKEN: Final = re.compile(r"\{\{[ \t]*func_call_token[ \t]*\}\}")
 def inject(messages: Sequence[Message], injected: Injected, text_of: TextOf) -> list[Message]:
     """Return the messages as they are sent; those given stay as they are. `text_of` gives the text of a variable."""
     rewritten = {rewriting.message: rewriting for rewriting in injected.messages}
-    sent: list[Message] = []
+    together: list[list[Message]] = []
     for at, message in enumerate(messages):
         rewriting = rewritten.get(at)
-        if rewriting is None:
-            sent.append(message)
-        elif rewriting.joined and sent:
-            last, this = sent.pop(), _rewritten(message, rewriting, injected)
-            sent.append({**last, "content": _joined(last["content"], this["content"])})
+        this = message if rewriting is None else _rewritten(message, rewriting, injected)
+        if rewriting is not None and rewriting.joined and together:
+            together[-1].append(this)
         else:
-            sent.append(_rewritten(message, rewriting, injected))
+            together.append([this])
+    sent = [group[0] if len(group) == 1 else _joined(group) for group in together]
     if injected.block and sent:
         sent[0] = _with_block(sent[0], block_text(injected, text_of), injected)
     return sent
@@ -47,7 +46,7 @@ def block_text(injected: Injected, text_of: TextOf) -> str:
     """Return the injected block with the texts of its variables in it. Raises TooLarge."""
     left = MAX_BODY_BYTES
     texts = []
-    for text in _texts(injected.block, injected.call_token or "", text_of):
+    for text in segment_texts(injected.block, injected.call_token or "", text_of):
         left -= len(text)
         if left < 0:
             raise TooLarge(f"the injected tools pass {MAX_BODY_BYTES} bytes; describe them in fewer words")
@@ -57,6 +56,8 @@ def block_text(injected: Injected, text_of: TextOf) -> str:
 
 def with_token(text: str, call_token: str) -> str:
     """Return a prefix or suffix with the call token in its place; nothing else in it means anything."""
+    if text.count("{{") * len(call_token) > MAX_BODY_BYTES:
+        raise TooLarge("the call token stands in it too often; say it once")
     return _CALL_TOKEN.sub(lambda _: call_token, text) if "{{" in text else text
 
 
@@ -65,7 +66,8 @@ def as_json(value: Any) -> str:
     return to_json(value).decode()
 
 
-def _texts(segments: Sequence[Segment], call_token: str, text_of: TextOf) -> Iterator[str]:
+def segment_texts(segments: Iterable[Segment], call_token: str, text_of: TextOf) -> Iterator[str]:
+    """Yield the texts of segments, one by one."""
     for segment in segments:
         yield _inserted(segment, call_token, text_of) if isinstance(segment, Insert) else segment
 
@@ -99,29 +101,32 @@ def _with_block(message: Message, block: str, injected: Injected) -> Message:
 
 def _around(content: Content, before: str, after: str) -> Content:
     """Return content with text around it; parts that are no text keep their place."""
-    if not isinstance(content, list):
+    if not isinstance(content, list) or not content:
         return f"{before}{content or ''}{after}"
     parts = list(content)
     if before:
-        first = parts.pop(0) if _is_text(parts[0]) else _text_part("")
+        first = parts.pop(0) if is_text(parts[0]) else _text_part("")
         parts.insert(0, {**first, "text": before + first["text"]})
     if after:
-        last = parts.pop() if _is_text(parts[-1]) else _text_part("")
+        last = parts.pop() if is_text(parts[-1]) else _text_part("")
         parts.append({**last, "text": last["text"] + after})
     return parts
 
 
-def _joined(content: Content, more: Content) -> Content:
-    if isinstance(content, list) or isinstance(more, list):
-        return [*_parts(content), *_parts(more)]
-    return _BLANK_LINE.join(filter(None, (content, more)))
+def _joined(group: Sequence[Message]) -> Message:
+    """Return one message with the contents of several."""
+    contents: list[Content] = [message["content"] for message in group]
+    if any(isinstance(content, list) for content in contents):
+        return {**group[0], "content": [part for content in contents for part in _parts(content)]}
+    return {**group[0], "content": _BLANK_LINE.join(str(content) for content in contents if content)}
 
 
 def _parts(content: Content) -> list[dict[str, Any]]:
     return content if isinstance(content, list) else [_text_part(content)] if content else []
 
 
-def _is_text(part: Mapping[str, Any]) -> bool:
+def is_text(part: Mapping[str, Any]) -> bool:
+    """Tell whether a part is a text, as OpenAI writes one."""
     return part.get("type") == "text" and isinstance(part.get("text"), str)
 
 

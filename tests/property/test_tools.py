@@ -18,8 +18,9 @@ from backtalk.wire.kinds import Request
 from forward_worker.complete import complete
 from forward_worker.plan import Plan
 from forward_worker.tools.known import Known, anything
-from forward_worker.tools.parse import Call, Reader, read
-from forward_worker.tools.schema import schema_of
+from forward_worker.tools.parse import Reader, read
+from forward_worker.tools.reading import Call
+from forward_worker.tools.schema import _kept, schema_of
 
 T = "!function_call:"
 
@@ -637,7 +638,7 @@ def test_no_schema_raises_or_takes_long(document, arguments):
 
 def time_of_schema(document, arguments):
     def work():
-        schema_of.cache_clear()
+        _kept.cache_clear()
         with suppress(ValueError):
             schema_of(json.dumps(document)).problem(arguments)
 

@@ -8,7 +8,8 @@ import pytest
 from backtalk.wire.choice import Choice
 from forward_worker.tools.answer import call_id, faults, finish_reason, with_calls
 from forward_worker.tools.known import anything
-from forward_worker.tools.parse import Call, Fault, Problem, Reading, read
+from forward_worker.tools.parse import read
+from forward_worker.tools.reading import Call, Fault, Problem, Reading
 
 AUTO = Choice("auto")
 REQUIRED = Choice("required")

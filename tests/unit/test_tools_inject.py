@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from backtalk.prompt import Conversation, FailedItem
+from backtalk.prompt import Conversation
 from backtalk.wire.errors import Code, Refused, TooLarge
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionJob
@@ -278,25 +278,28 @@ def test_a_text_part_with_more_to_say_keeps_what_it_says(content):
 
 
 def test_every_item_of_a_batch_gets_the_block(plan_of):
-    """With the texts of its own item in it."""
-    tool = function("f", description={"data": ['one "1"', "two"]})
-    words = {"prefix": {"data": ["P {{func_call_token}}", "Q"]}, "suffix": ""}
+    """The same for all of them."""
+    tool = function("f", description={"data": 'one "1"'})
+    words = {"prefix": {"data": "P {{func_call_token}}"}, "suffix": ""}
     plan = plan_of("{x}", tools=[tool], tool_templates={"function_list": words}, inputs={"x": ["a", "b"]})
     assert [plan.body(sample)["messages"][0]["content"] for sample in plan.samples] == [
         'P !function_call:\n[\n{"name":"f","description":"one \\"1\\"","parameters":null}\n]\n\na',
-        'Q\n[\n{"name":"f","description":"two","parameters":null}\n]\n\nb',
+        'P !function_call:\n[\n{"name":"f","description":"one \\"1\\"","parameters":null}\n]\n\nb',
     ]
 
 
-def test_a_description_that_is_a_batch_makes_the_job_one(plan_of):
-    """Its lengths are those of every other list."""
-    tool = function("f", description={"data": ["x", None]})
-    plan = plan_of("Hi", tools=[tool])
-    assert list(plan.samples) == [0, 1]
-    with pytest.raises(FailedItem, match="item 1"):
-        plan.body(1)
-    error = refusal(plan_of, "{a}", tools=[tool], inputs={"a": ["1", "2", "3"]})
-    assert "tools/0/function/description has 2" in error.message
+@pytest.mark.parametrize("choice", ["auto", "none", "g"])
+def test_words_about_tools_are_no_batch(plan_of, choice):
+    """A job that is a batch by what the model is not shown could not be recorded."""
+    listed = {"data": ["x", "y"]}
+    error = refusal(
+        plan_of, "Hi", tools=[function("f", description=listed), function("g")], tool_choice=choice
+    )
+    assert error.details["path"] == "tools/0/function/description"
+    for name in ("function_list", "force_call"):
+        templates = {name: {"suffix": listed}}
+        error = refusal(plan_of, "Hi", tools=[function("g")], tool_choice=choice, tool_templates=templates)
+        assert error.details["path"] == f"tool_templates/{name}/suffix"
 
 
 def test_an_empty_variable_keeps_its_line(content):
@@ -359,7 +362,7 @@ def recorded(plan):
 @pytest.mark.parametrize("choice", ["auto", "required", "look", "none"])
 def test_what_was_sent_can_be_rendered_again_from_the_tape(plan_of, position, choice):
     """Word for word, by whoever has the graph and none of the templates."""
-    words = {"prefix": {"data": ["P {{func_call_token}}", "Q"]}, "suffix": "S {x}"}
+    words = {"prefix": {"data": "P {{func_call_token}}"}, "suffix": "S {x}"}
     plan = plan_of(
         {"role": "system", "content": ["{x}", IMAGE]},
         {"role": "assistant", "content": "Well.", "tool_calls": [CALLED]},
@@ -544,11 +547,11 @@ def test_in_native_mode_tools_go_to_the_endpoint(plan_of, choice, sent):
 
 
 def test_in_native_mode_the_endpoint_gets_the_texts_of_variables(plan_of):
-    """Each item of a batch its own; the tape has the references."""
-    tool = function("f", description={"id": "v", "data": ["a", "b"]}, parameters={"description": {"data": 2}})
+    """The tape has the references."""
+    tool = function("f", description={"id": "v", "data": "a"}, parameters={"description": {"data": 2}})
     plan = plan_of("Hi", tools=[tool], backtalk=NATIVE)
-    assert [plan.body(sample)["tools"][0]["function"]["description"] for sample in (0, 1)] == ["a", "b"]
-    assert plan.body(0)["tools"][0]["function"]["parameters"]["description"] == "2"
+    assert plan.body(None)["tools"][0]["function"]["description"] == "a"
+    assert plan.body(None)["tools"][0]["function"]["parameters"]["description"] == "2"
     assert plan.draft.tools[0]["function"]["description"] == {"variable": "v"}
     assert (plan.tooling.injected, plan.tooling.known) == (None, None)
 

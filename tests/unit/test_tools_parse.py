@@ -6,7 +6,8 @@ import time
 import pytest
 
 from forward_worker.tools.known import Known, as_text
-from forward_worker.tools.parse import MAX_UNREADABLE, Call, Fault, Reader, read
+from forward_worker.tools.parse import MAX_UNREADABLE, Reader, read
+from forward_worker.tools.reading import Call, Fault
 from forward_worker.tools.schema import schema_of
 
 T = "!function_call:"

@@ -203,8 +203,8 @@ def test_an_injection_stands_in_json_as_it_was(document):
 
 def test_an_injection_knows_which_variables_it_shows():
     """Those of its block."""
-    assert validate(WHOLE, Injected).shown() == {"a", "b"}
-    assert Injected(mode="inject").shown() == frozenset()
+    assert validate(WHOLE, Injected).shown == {"a": 1, "b": 3}
+    assert Injected(mode="inject").shown == {}
 
 
 def test_a_turn_is_two_messages():

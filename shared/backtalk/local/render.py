@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from backtalk.client.batchfile import BadFile
-from backtalk.injection import as_json
+from backtalk.injection import as_json, is_text
 from backtalk.prompt import FailedItem
 from backtalk.runtime.settings import Settings, explain
 from backtalk.wire.codec import decode
@@ -92,4 +92,4 @@ def _texts(message: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     for part in content if isinstance(content, list) else ():
-        yield part["text"] if part.get("type") == "text" else as_json(part)
+        yield part["text"] if is_text(part) else as_json(part)

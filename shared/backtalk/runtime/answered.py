@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
 from backtalk.wire.errors import BacktalkError, Code, Refused, Unavailable
@@ -28,7 +28,7 @@ class _Said(BaseModel):
 
 
 class _Choice(BaseModel):
-    index: int | None = None
+    index: StrictInt | None = None
     message: _Said
 
 

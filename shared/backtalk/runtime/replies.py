@@ -181,13 +181,18 @@ def _message(type: str, message_id: str, packed: Packed, *, to: Envelope, id: st
 
 
 def _fitting(answer: AnswerT, *, compress: bool) -> tuple[AnswerT, Packed]:
-    """Return the answer in bytes the broker takes: whole, else lighter, else as a failure, last without metadata."""
+    """Return the answer in bytes the broker takes: whole, else lighter, else as a failure, last with nothing but why."""
+    error = answer.error
+    for whole in (answer, answer.lighter()):
+        if whole is not None:
+            try:
+                return whole, pack(encode(whole), compress=compress)
+            except Refused as refused:
+                error = refused.error if answer.status != "failed" else error or refused.error
+    assert error is not None
     try:
-        return answer, pack(encode(answer), compress=compress)
-    except Refused as refused:
-        if lighter := answer.lighter():
-            return _fitting(lighter, compress=compress)
-        if answer.status != "failed":
-            return _fitting(answer.failed(answer.id, refused.error, answer.metadata), compress=compress)
-        error = (answer.error or refused.error).model_copy(update={"details": {}})
-        return _fitting(answer.failed(answer.id, error), compress=compress)
+        failed = answer.failed(answer.id, error, answer.metadata)
+        return failed, pack(encode(failed), compress=compress)
+    except Refused:
+        bare = answer.failed(answer.id, error.model_copy(update={"details": {}}))
+        return bare, pack(encode(bare), compress=compress)

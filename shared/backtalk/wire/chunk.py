@@ -32,5 +32,6 @@ class CompletionChunk(BaseModel):
     @property
     def text(self) -> str:
         """The text that this chunk adds to its choice."""
-        said = (self.choices[0].get("delta") or {}).get("content") if self.choices else None
+        delta = self.choices[0].get("delta") if self.choices else None
+        said = delta.get("content") if isinstance(delta, dict) else None
         return said if isinstance(said, str) else ""

@@ -57,7 +57,7 @@ def _gunzip(body: bytes) -> bytes:
 def pack(body: bytes, *, compress: bool) -> tuple[bytes, str | None]:
     """Return the body as it is sent and its content encoding; refuses what is too large for the broker."""
     packed, encoding = body, None
-    if compress and len(body) > GZIP_ABOVE:
+    if compress and GZIP_ABOVE < len(body) <= MAX_BODY_BYTES:
         packed, encoding = gzip.compress(body, compresslevel=5, mtime=0), "gzip"
     if len(packed) > MAX_WIRE_BYTES or len(body) > MAX_BODY_BYTES:
         raise TooLarge(

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,8 +55,13 @@ class Error(BaseModel):
     details: dict[str, Any] = Field(default_factory=dict)
 
 
+# what names a field may quote it, and a field may have megabytes
+MAX_MESSAGE: Final = 2000
+
+
 class BacktalkError(Exception):
     def __init__(self, code: Code, message: str, **details: Any) -> None:
+        message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
         super().__init__(message)
         self.error = Error(code=code, message=message, retryable=code in RETRYABLE, details=details)
 

@@ -114,7 +114,7 @@ class ChatCompletion(Frozen):
         refs = refs_in(tools)
         if self.tool_templates is not None:
             refs += self.tool_templates.refs()
-        shown = None if self.sends_tools or self.injected is None else self.injected.shown()
+        shown = None if self.sends_tools or self.injected is None else self.injected.shown
         return (Position(path, None, id) for path, id in refs if shown is None or id in shown)
 
     def part_refs(self) -> tuple[str, ...]:

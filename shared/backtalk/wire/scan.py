@@ -98,7 +98,7 @@ def _check_injected(at: int, operation: Operation, positions: Iterable[Position]
     for rewriting in operation.injected.messages:
         if rewriting.message >= len(operation.messages):
             raise ValueError(f"{path}/messages: there is no message {rewriting.message}; leave it out")
-    unread = operation.injected.shown() - {position.variable for position in positions}
+    unread = operation.injected.shown.keys() - {position.variable for position in positions}
     if unread:
         raise ValueError(f"{path}/block: shows {min(unread)!r}, which is no text of the operation's tools")
 

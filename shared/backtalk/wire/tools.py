@@ -6,12 +6,15 @@ tool templates, may be a Variable there; in the recorded operation `{"variable":
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, JsonValue, StrictStr
 
 from backtalk.wire.base import BRANCH, Frozen, Identifier, Role, absent, empty, escape, tag
+
+MAX_TOKEN: Final = 256
 
 ToolMode: TypeAlias = Literal["inject", "native"]
 Side: TypeAlias = Literal["top", "bottom"]
@@ -21,8 +24,12 @@ Tool: TypeAlias = dict[str, JsonValue]
 _NAMED: Final = frozenset(
     {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"}
 )
-# keywords whose values are data, not schemas
-_DATA: Final = frozenset({"enum", "const", "default", "examples"})
+# and those whose values are schemas; all others may be anything
+_NESTED: Final = frozenset(
+    {"parameters", "items", "prefixItems", "additionalItems", "unevaluatedItems", "contains"}
+    | {"additionalProperties", "unevaluatedProperties", "propertyNames"}
+    | {"allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
+)
 
 Replace: TypeAlias = Callable[[str, dict[str, Any]], Any]
 
@@ -138,15 +145,28 @@ class Injected(Frozen):
     """
 
     mode: ToolMode
-    call_token: str | None = Field(default=None, exclude_if=absent)
+    call_token: str | None = Field(default=None, max_length=MAX_TOKEN, exclude_if=absent)
     side: Side = "top"
     block: Annotated[tuple[Segment, ...], Field(fail_fast=True, exclude_if=empty)] = ()
     messages: Annotated[tuple[Rewritten, ...], Field(fail_fast=True, exclude_if=empty)] = ()
     turns: Annotated[tuple[Turn, ...], Field(fail_fast=True, exclude_if=empty)] = ()
 
-    def shown(self) -> frozenset[str]:
-        """Return the ids of the variables whose text is in the block."""
-        return frozenset(segment.variable for segment in self.block if isinstance(segment, Insert))
+    @cached_property
+    def shown(self) -> Mapping[str, int]:
+        """The variables whose text is in the block, by id, and which segment each is first."""
+        found: dict[str, int] = {}
+        for at, segment in enumerate(self.block):
+            if isinstance(segment, Insert):
+                found.setdefault(segment.variable, at)
+        return found
+
+    @cached_property
+    def tries(self) -> Mapping[tuple[int | None, int], Sequence[Turn]]:
+        """The turns of each sample and choice, in order."""
+        found: dict[tuple[int | None, int], list[Turn]] = {}
+        for turn in self.turns:
+            found.setdefault((turn.sample, turn.choice), []).append(turn)
+        return found
 
 
 def map_descriptions(tools: Iterable[Tool], replace: Replace) -> tuple[Tool, ...]:
@@ -195,10 +215,8 @@ def _schema(value: Any, path: str, replace: Replace) -> Any:
 
 
 def _keyword(key: str, value: Any, path: str, replace: Replace) -> Any:
-    if key in _DATA:
-        return value
     if key == "description" and isinstance(value, dict):
         return replace(path, value)
     if key in _NAMED and isinstance(value, Mapping):
         return {name: _schema(item, f"{path}/{escape(name)}", replace) for name, item in value.items()}
-    return _schema(value, path, replace)
+    return _schema(value, path, replace) if key in _NESTED else value
