@@ -10,7 +10,7 @@ help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
 	@echo "make test      set up and run the whole test suite"
 	@echo "make check     ruff, mypy, import-linter"
-	@echo "make bench     measure speed beside bare aio-pika consumers (about 6 minutes)"
+	@echo "make bench     measure speed beside bare aio-pika consumers (about 5 minutes)"
 	@echo "make setup     only make .venv with everything in it"
 	@echo "make schemas   write docs/schemas anew from the models"
 	@echo "make format    let ruff format the code"
