@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from backtalk.runtime.model import Completion, Model
 from backtalk.wire.errors import BacktalkError, Code, Error, Refused
-from backtalk.wire.graph import Operation
+from backtalk.wire.graph import ChatCompletion
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
 from backward_worker.gradient import EMPTY, TextGradient
 
@@ -35,7 +35,9 @@ class Asker:
     spent: list[dict[str, Any]] = field(default_factory=list)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ASKED_AT_ONCE))
 
-    async def ask(self, operation: Operation, messages: Sequence[dict[str, Any]]) -> TextGradient | Error:
+    async def ask(
+        self, operation: ChatCompletion, messages: Sequence[dict[str, Any]]
+    ) -> TextGradient | Error:
         """Return the gradient in the model's reply, or why there is none."""
         endpoint = self.endpoint or (DEFAULT_ENDPOINT if self.named else operation.endpoint)
         body = {"model": self.named or operation.model, "messages": messages, **self.arguments}

@@ -9,7 +9,8 @@ from typing import Any
 
 from backtalk.injection import is_text
 from backtalk.prompt import Conversation, as_text
-from backtalk.wire.graph import ChatCompletion, Graph, Position
+from backtalk.wire.graph import ChatCompletion, Graph
+from backtalk.wire.position import Position
 from backward_worker.backward import Contribution, Step
 from backward_worker.gradient import TextGradient
 from backward_worker.place import is_tool_text, place_of
@@ -27,11 +28,15 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An answer, and the tries before it that the worker sent back: what was said, what was told."""
+    """An answer, and the tries before it that the worker sent back: what was said, what was told.
+
+    `used` is what the program put in its place.
+    """
 
     role: str
     text: str
     tries: tuple[tuple[str, str], ...]
+    used: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Case:
 def case(step: Step[TextGradient], sample: int | None) -> Case:
     """Return what there is to show of one sample."""
     graph, operation = step.graph, step.operation
+    assert isinstance(operation, ChatCompletion)
     conversation = Conversation.of(operation, graph)
     received = step.received[sample]
     wanted = {target.position.path for target in step.targets if target.sample == sample}
@@ -82,6 +88,7 @@ def case(step: Step[TextGradient], sample: int | None) -> Case:
                 variables[output].role,
                 as_text(variables[output].value(sample)),
                 tuple(_tries(operation, sample, choice)),
+                tuple(as_text(variables[edited].value(sample)) for edited in graph.edits.get(output, ())),
             )
             for choice, output in enumerate(operation.outputs)
             if variables[output].value(sample) is not None

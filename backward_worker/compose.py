@@ -57,7 +57,7 @@ def _strings(shown: Case) -> Iterator[str]:
     for message in shown.messages:
         yield from (message.role, message.text, message.template or "")
     for output in shown.outputs:
-        yield from (output.role, output.text, *(text for one in output.tries for text in one))
+        yield from (output.role, output.text, *(text for one in output.tries for text in one), *output.used)
     for criticism in shown.criticisms:
         yield from (criticism.origin, criticism.text)
     for text in shown.texts:

@@ -9,12 +9,24 @@ from backtalk.wire.feedback import How
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A criticism, and what it was said of."""
+
+    text: str
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextGradient:
-    """A criticism and how it came about; `source` is who gave it, where it is feedback itself."""
+    """A criticism and how it came about; `source` is who gave it, where it is feedback itself.
+
+    `said` is what it consists of, where it passed through steps that no model takes.
+    """
 
     text: str
     how: How
     source: str | None = None
+    said: tuple[Said, ...] = ()
 
 
 EMPTY: Final = TextGradient("", "empty")

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backtalk.wire.errors import Code, Refused
-from backtalk.wire.graph import Graph, Position
+from backtalk.wire.graph import Graph
+from backtalk.wire.position import Position
 
 
 @dataclass(frozen=True, slots=True)

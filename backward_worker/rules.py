@@ -8,12 +8,14 @@ from typing import Final, Protocol
 
 from backtalk.prompt import FailedItem
 from backtalk.wire.errors import Error, Refused, invalid
+from backtalk.wire.graph import ChatCompletion
 from backward_worker.ask import Asker
 from backward_worker.backward import Rules, Step
 from backward_worker.case import case
 from backward_worker.compose import Questions, questions
 from backward_worker.gradient import EMPTY, TextGradient
 from backward_worker.plan import Target
+from backward_worker.transmit import transmit
 
 
 class AskingRule(Protocol):
@@ -24,8 +26,15 @@ class AskingRule(Protocol):
     ) -> Sequence[Awaitable[TextGradient | Error]]: ...
 
 
+def passed_on(step: Step[TextGradient], *, asker: Asker) -> Sequence[Awaitable[TextGradient | Error]]:  # noqa: ARG001
+    """No question: what was said of the outputs is said of the inputs."""
+    return transmit(step)
+
+
 def chat_completion(step: Step[TextGradient], *, asker: Asker) -> Sequence[Awaitable[TextGradient | Error]]:
     """One question for each wanted input and sample; where nothing was criticised there is nothing to ask."""
+    call = step.operation
+    assert isinstance(call, ChatCompletion)
 
     @cache
     def prepared(sample: int | None) -> Questions:
@@ -42,12 +51,18 @@ def chat_completion(step: Step[TextGradient], *, asker: Asker) -> Sequence[Await
                 return invalid("graph", f"{failed}, but an answer to it is recorded; leave that out").error
             except Refused as refused:
                 return refused.error
-            return await asker.ask(step.operation, messages)
+            return await asker.ask(call, messages)
 
     return [ask(target) for target in step.targets]
 
 
-TABLE: Final[Mapping[str, AskingRule]] = {"chat_completion": chat_completion}
+TABLE: Final[Mapping[str, AskingRule]] = {
+    "chat_completion": chat_completion,
+    "add": passed_on,
+    "sum": passed_on,
+    "split": passed_on,
+    "edit": passed_on,
+}
 
 
 def rules(asker: Asker) -> Rules[TextGradient]:

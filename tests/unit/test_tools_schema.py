@@ -310,7 +310,7 @@ def test_no_schema_holds_the_worker_up(document, arguments):
     began = time.process_time()
     found = outcome(document, arguments)
     assert found is None or isinstance(found, str)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_no_pattern_takes_long_to_be_understood(pattern):
     began = time.process_time()
     found = outcome({"properties": {"x": {"pattern": pattern}}}, {"x": "a" * 10_000})
     assert found is None or isinstance(found, str)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 2
 
 
 # with all the memory of a machine it would be the machine that ends

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StrictBool, model_validator
 
 from backtalk.wire.base import (
+    BRANCH,
     SCHEMA_VERSION,
     Data,
     Frozen,
@@ -18,7 +19,10 @@ from backtalk.wire.base import (
     absent,
     empty,
     escape,
+    tag,
 )
+from backtalk.wire.operations import Add, Edit, Plain, Split, Sum
+from backtalk.wire.position import Position
 from backtalk.wire.scan import Index, scan
 from backtalk.wire.tools import Injected, RecordedTemplates, Tool, refs_in
 
@@ -43,14 +47,6 @@ class Variable(Frozen):
         if sample is None:
             raise ValueError(f"variable {self.id!r} is a batch: name a sample")
         return self.data[sample]
-
-
-class Position(NamedTuple):
-    """Where an operation reads a variable: a JSON-pointer path, and the sample where a list of ids is read."""
-
-    path: str
-    sample: int | None
-    variable: str
 
 
 class PartRef(Frozen):
@@ -132,8 +128,22 @@ def _content_path(message: int, item: int) -> str:
     return f"messages/{message}/content/{item}"
 
 
-# A union on `op` as soon as there is a second member: Annotated[A | B, Field(discriminator="op")]
-Operation: TypeAlias = ChatCompletion
+def _op(value: Any) -> str | None:
+    op = value.get("op", "chat_completion") if isinstance(value, dict) else getattr(value, "op", None)
+    return BRANCH + op if isinstance(op, str) else None
+
+
+OPERATIONS: Final[tuple[type[ChatCompletion | Plain], ...]] = (ChatCompletion, Add, Sum, Split, Edit)
+OPS: Final = tuple(str(operation.model_fields["op"].default) for operation in OPERATIONS)
+
+Operation: TypeAlias = Annotated[
+    Annotated[ChatCompletion, tag("chat_completion")]
+    | Annotated[Add, tag("add")]
+    | Annotated[Sum, tag("sum")]
+    | Annotated[Split, tag("split")]
+    | Annotated[Edit, tag("edit")],
+    Discriminator(_op, custom_error_type="op", custom_error_message=f"op: expected one of {', '.join(OPS)}"),
+]
 
 
 class Graph(Frozen):
@@ -157,6 +167,15 @@ class Graph(Frozen):
     def index(self) -> Index:
         """What the one scan of the tape found: lookups by id, writers, positions, batches."""
         return scan(self)
+
+    @cached_property
+    def edits(self) -> Mapping[str, Sequence[str]]:
+        """What the program put in the place of a variable: ids, by the variable's id."""
+        found: dict[str, list[str]] = {}
+        for operation in self.operations:
+            if isinstance(operation, Edit):
+                found.setdefault(operation.inputs[0], []).append(operation.outputs[0])
+        return found
 
     def leaves(self) -> tuple[Variable, ...]:
         """Return the variables that no operation wrote."""

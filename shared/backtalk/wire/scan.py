@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from backtalk.wire.graph import Graph, Operation, Position, Variable
+    from backtalk.wire.graph import Graph, Operation, Variable
+    from backtalk.wire.position import Position
 
 _Named = TypeVar("_Named", "Variable", "Operation")
 
