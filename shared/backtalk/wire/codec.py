@@ -157,7 +157,7 @@ def _told(problem: ErrorDetails) -> tuple[str, str]:
         escape(str(step)) for step in problem["loc"] if step != "[key]" and not str(step).startswith(BRANCH)
     ]
     message = _REMEDIES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    if problem["type"] == "value_error" and (own := _OWN_PATH.fullmatch(message)):
+    if problem["type"] in ("value_error", "op") and (own := _OWN_PATH.fullmatch(message)):
         steps.append(own[1])
         message = own[2]
     return "/".join(steps) or "body", message
