@@ -143,7 +143,7 @@ class _Pass(Generic[G]):
         variable = target.position.variable
         outcome = await awaitable
         if isinstance(outcome, Error):
-            self.failed[place] = Failed(variable, step.operation.id, target.sample, outcome)
+            self.failed[place] = Failed(variable, step.operation.id, target.item, outcome)
             self._miss(target)
         else:
             self.arrived.setdefault(variable, {})[place] = self._contribution(step, target, outcome)
@@ -185,14 +185,14 @@ class _Pass(Generic[G]):
             gradient=gradient,
             operation=step.operation.id,
             input=target.position.path,
-            sample=target.sample,
+            sample=target.item,
             feedback=_union(contribution.feedback for contribution in said),
             incomplete=self._is_missing(step.operation, target.sample)
             or any(contribution.incomplete for contribution in said),
         )
 
     def _miss(self, target: Target) -> None:
-        self.missing.setdefault(target.position.variable, set()).add(target.sample)
+        self.missing.setdefault(target.position.variable, set()).add(target.item)
 
     def _is_missing(self, operation: Operation, sample: int | None) -> bool:
         """Tell whether something failed that should have been said of a sample of an operation's outputs."""

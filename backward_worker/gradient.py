@@ -10,10 +10,10 @@ from backtalk.wire.feedback import How
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A criticism, and what it was said of."""
+    """A criticism, and what it was said of; None where that is the text itself, in another batch."""
 
     text: str
-    of: str
+    of: str | None
 
 
 @dataclass(frozen=True, slots=True)

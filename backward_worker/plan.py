@@ -12,10 +12,11 @@ from backtalk.wire.position import Position
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An input whose gradient is wanted, for one sample of the operation."""
+    """An input whose gradient is wanted, for one sample of the operation, which reads that item of the input."""
 
     position: Position
     sample: int | None
+    item: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,10 @@ def _targets(reads: Iterable[Position], batch: int | None) -> Iterator[Target]:
     """Yield the reads sample by sample; an item of a list of ids is read by its own sample only."""
     for read in reads:
         if batch is None or read.sample is not None:
-            yield Target(read, read.sample)
+            yield Target(read, read.sample, read.sample)
         else:
-            yield from (Target(read, sample) for sample in range(batch))
+            count = batch if read.length is None else read.length
+            yield from (Target(read, read.first + at, read.item + at) for at in range(count))
 
 
 def _leading_to(graph: Graph, wanted: Collection[str]) -> set[str]:

@@ -62,6 +62,8 @@ TABLE: Final[Mapping[str, AskingRule]] = {
     "sum": passed_on,
     "split": passed_on,
     "edit": passed_on,
+    "slice": passed_on,
+    "concat": passed_on,
 }
 
 

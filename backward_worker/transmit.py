@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator, Sequence
 
 from backtalk.wire.errors import Error
-from backtalk.wire.operations import Edit, Split
+from backtalk.wire.operations import Edit, Regrouping, Split
 from backward_worker.backward import Contribution, Step
 from backward_worker.gradient import EMPTY, Said, TextGradient
 from backward_worker.plan import Target
@@ -39,10 +39,11 @@ def _passed(
 def _said(step: Step[TextGradient], output: str, contribution: Contribution[TextGradient]) -> Iterator[Said]:
     """Yield what a contribution says; what passed through steps before keeps the name of what it was said of."""
     gradient = contribution.gradient
+    name = None if isinstance(step.operation, Regrouping) else _name(step, output)
     if gradient.said:
-        yield from gradient.said
+        yield from (one if one.of else Said(one.text, name) for one in gradient.said)
     elif gradient.text:
-        yield Said(gradient.text, _name(step, output))
+        yield Said(gradient.text, name)
 
 
 def _name(step: Step[TextGradient], output: str) -> str:
@@ -58,4 +59,4 @@ def _name(step: Step[TextGradient], output: str) -> str:
 
 
 def _sentence(said: Said) -> str:
-    return f"Said of {said.of}: {said.text}"
+    return f"Said of {said.of}: {said.text}" if said.of else said.text

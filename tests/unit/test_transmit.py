@@ -136,6 +136,75 @@ async def test_an_edited_reply_is_shown_as_it_was_and_as_it_was_used(scripted):
     assert [one.gradient.text for one in result.contributions["p"]] == ["Ask for bad ones."]
 
 
+REGROUPED = (
+    variable("a", ["a0", "a1", "a2"]),
+    variable("b", "b"),
+    variable("c", ["c0"]),
+    variable("all", ["a0", "a1", "a2", "b", "c0"], "concat"),
+    variable("some", ["a2", "b"], "slice"),
+    step("concat", "concat", "a b c", "all", lengths=[3, None, 1]),
+    step("slice", "slice", "all", "some", start=2, stop=4),
+)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "heard"),
+    [
+        ({"all": [(0, "x")]}, {"a": [("x", 0)], "b": [("", 0)], "c": [("", 0)]}),
+        ({"all": [(3, "x"), (4, "y")]}, {"a": [], "b": [("x", 0)], "c": [("y", 0)]}),
+        ({"some": [(0, "x")]}, {"a": [("x", 2)], "b": [], "c": []}),
+        ({"some": [(None, "x")]}, {"a": [("x", 2)], "b": [("x", 0)], "c": []}),
+        ({"all": [(2, "x")], "some": [(0, "y")]}, {"a": [("x\ny", 2)], "b": [], "c": []}),
+    ],
+)
+async def test_what_is_said_of_an_item_reaches_it_in_its_own_batch(scripted, seeds, heard):
+    """Put together and taken apart, an item keeps what is said of it, and gives it to no other."""
+    given = {id: [said(text, sample) for sample, text in items] for id, items in seeds.items()}
+    asker = Asker(scripted(), None, None, {})
+    result = await backward(graph_of(*REGROUPED), given, ["a", "b", "c"], rules(asker))
+    found = {
+        id: [(one.gradient.text, one.sample) for one in items] for id, items in result.contributions.items()
+    }
+    assert {id: [one for one in items if one[0]] for id, items in found.items()} == {
+        id: [one for one in items if one[0]] for id, items in heard.items()
+    }
+
+
+async def test_a_batch_that_was_put_together_is_named_by_what_it_is_part_of(scripted):
+    """Regrouping says nothing of its own, so the next step gives the name."""
+    graph = graph_of(
+        variable("a", "a"),
+        variable("b", "b"),
+        variable("all", ["a", "b"], "concat"),
+        variable("mark", "!", grad=False),
+        variable("out", ["a!", "b!"], "add"),
+        step("concat", "concat", "a b", "all", lengths=[None, None]),
+        step("add", "add", "all mark", "out"),
+    )
+    found = await gradients(scripted(), graph, {"out": [said("No.", 1)]}, "a b")
+    assert found["b"] == ['Said of "role of out", of which this text is a part: No.']
+    assert "".join(found["a"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("operation", "told"),
+    [
+        (step("slice", "op", "a", "out", start=0, stop=3), "there is no slice of it from 0 to 3"),
+        (step("slice", "op", "a", "out", start=1, stop=1), "there is no slice"),
+        (step("slice", "op", "s", "out", start=0, stop=1), "has no items"),
+        (step("concat", "op", "a s", "out", lengths=[2]), "lengths: the inputs have [2, None], not [2]"),
+        (step("concat", "op", "a s", "out", lengths=[2, 1]), "not [2, 1]"),
+        (step("concat", "op", "a", "out", lengths=[2]), "has 1 items, the operation's batch 2"),
+    ],
+)
+def test_a_regrouping_that_does_not_fit_is_refused(operation, told):
+    """The tape says what it did, and is held to it."""
+    entries = (variable("a", ["x", "y"]), variable("s", "z"), variable("out", ["x"], "op"), operation)
+    with pytest.raises(ValueError, match="operations/0") as refused:
+        graph_of(*entries)
+    assert told in str(refused.value)
+
+
 def test_every_operation_has_a_rule():
     """A row in the table for each member of the set, and none without."""
     assert set(TABLE) == set(OPS)
@@ -144,7 +213,10 @@ def test_every_operation_has_a_rule():
 @pytest.mark.parametrize(
     ("operation", "told"),
     [
-        (step("multiply", "op", "a", "out"), "expected one of chat_completion, add, sum, split, edit"),
+        (
+            step("multiply", "op", "a", "out"),
+            "expected one of chat_completion, add, sum, split, edit, slice, concat",
+        ),
         (step("add", "op", "a", "out"), "inputs"),
         (step("split", "op", "a a", "out"), "inputs"),
         (step("sum", "op", "", "out"), "inputs"),

@@ -21,7 +21,7 @@ from backtalk.wire.base import (
     escape,
     tag,
 )
-from backtalk.wire.operations import Add, Edit, Plain, Split, Sum
+from backtalk.wire.operations import Add, Concat, Edit, Plain, Slice, Split, Sum
 from backtalk.wire.position import Position
 from backtalk.wire.scan import Index, scan
 from backtalk.wire.tools import Injected, RecordedTemplates, Tool, refs_in
@@ -133,7 +133,15 @@ def _op(value: Any) -> str | None:
     return BRANCH + op if isinstance(op, str) else None
 
 
-OPERATIONS: Final[tuple[type[ChatCompletion | Plain], ...]] = (ChatCompletion, Add, Sum, Split, Edit)
+OPERATIONS: Final[tuple[type[ChatCompletion | Plain], ...]] = (
+    ChatCompletion,
+    Add,
+    Sum,
+    Split,
+    Edit,
+    Slice,
+    Concat,
+)
 OPS: Final = tuple(str(operation.model_fields["op"].default) for operation in OPERATIONS)
 
 Operation: TypeAlias = Annotated[
@@ -141,7 +149,9 @@ Operation: TypeAlias = Annotated[
     | Annotated[Add, tag("add")]
     | Annotated[Sum, tag("sum")]
     | Annotated[Split, tag("split")]
-    | Annotated[Edit, tag("edit")],
+    | Annotated[Edit, tag("edit")]
+    | Annotated[Slice, tag("slice")]
+    | Annotated[Concat, tag("concat")],
     Discriminator(_op, custom_error_type="op", custom_error_message=f"op: expected one of {', '.join(OPS)}"),
 ]
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from backtalk.wire.operations import Regrouping
+
 if TYPE_CHECKING:
     from backtalk.wire.graph import Graph, Operation, Variable
     from backtalk.wire.position import Position
@@ -49,7 +51,10 @@ def scan(graph: Graph) -> Index:
         _check_parts(at, operation, graph)
         if operation.injected is not None:
             _check_injected(at, operation, positions)
-        batch = _batch(at, positions, lists) if batched else None
+        if isinstance(operation, Regrouping):
+            batch = _regrouped(at, operation, lists)
+        else:
+            batch = _batch(at, positions, lists) if batched else None
         for output in operation.outputs:
             _check_write(at, operation, output, batch, variables, writers)
             writers[output] = at
@@ -104,10 +109,17 @@ def _check_injected(at: int, operation: Operation, positions: Iterable[Position]
         raise ValueError(f"{path}/block: shows {min(unread)!r}, which is no text of the operation's tools")
 
 
+def _regrouped(at: int, operation: Regrouping, lists: dict[str, int]) -> int | None:
+    try:
+        return operation.batch(lists)
+    except ValueError as error:
+        raise ValueError(f"operations/{at}/{error}") from error
+
+
 def _batch(at: int, positions: Iterable[Position], lists: dict[str, int]) -> int | None:
     """Return how many samples an operation has, None for a scalar one; `lists` holds the length of every batch."""
     lengths: dict[str, int] = {}
-    for path, sample, id in positions:
+    for path, sample, id, *_ in positions:
         if sample is not None:
             if id in lists:
                 raise ValueError(f"operations/{at}/{path}: a list of ids may not name a batch; {id!r} is one")
