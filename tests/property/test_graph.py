@@ -56,6 +56,7 @@ def test_any_data_and_any_arguments_survive_the_round_trip(value, role, argument
             "operations": [
                 {
                     "id": "op",
+                    "op": "chat_completion",
                     "endpoint": "e",
                     "model": "m",
                     "arguments": arguments,

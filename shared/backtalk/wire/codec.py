@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, t
 
 from backtalk.wire.base import BRANCH, escape
 from backtalk.wire.errors import Code, Refused, TooLarge, invalid
+from backtalk.wire.graph import OPS
 
 GZIP_ABOVE: Final = 64 * 1024
 MAX_WIRE_BYTES: Final = 8 * 1024 * 1024
@@ -147,20 +148,32 @@ _REMEDIES: Final = {
     "tuple_type": "expected a list",
     "dict_type": "expected an object",
     "model_type": "expected an object",
+    # the one union that is told apart by a field, and so by Rust: graphs have many operations
+    "union_tag_not_found": f"op: is missing; it is one of {', '.join(OPS)}",
+    "union_tag_invalid": f"op: expected one of {', '.join(OPS)}",
 }
+# those whose text names the rest of the path before a colon
+_NAMING: Final = frozenset({"value_error", "union_tag_not_found", "union_tag_invalid"})
 _OWN_PATH: Final = re.compile(r"([^\s:]+): (.+)", re.DOTALL)
 
 
 def _told(problem: ErrorDetails) -> tuple[str, str]:
     """Return path and problem; our own validators name the rest of the path before a colon."""
     steps = [
-        escape(str(step)) for step in problem["loc"] if step != "[key]" and not str(step).startswith(BRANCH)
+        escape(str(step))
+        for at, step in enumerate(problem["loc"])
+        if step != "[key]" and not str(step).startswith(BRANCH) and not _is_op(problem["loc"], at)
     ]
     message = _REMEDIES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    if problem["type"] in ("value_error", "op") and (own := _OWN_PATH.fullmatch(message)):
+    if problem["type"] in _NAMING and (own := _OWN_PATH.fullmatch(message)):
         steps.append(own[1])
         message = own[2]
     return "/".join(steps) or "body", message
+
+
+def _is_op(steps: tuple[int | str, ...], at: int) -> bool:
+    """Tell a step that pydantic adds for the kind of an operation: `operations/3/chat_completion/…`."""
+    return at > 1 and steps[at - 2] == "operations" and isinstance(steps[at - 1], int)
 
 
 def _without_echoes(told: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StrictBool, model_validator
 
 from backtalk.wire.base import (
-    BRANCH,
     SCHEMA_VERSION,
     Data,
     Frozen,
@@ -19,7 +18,6 @@ from backtalk.wire.base import (
     absent,
     empty,
     escape,
-    tag,
 )
 from backtalk.wire.operations import Add, Concat, Edit, Plain, Slice, Split, Sum
 from backtalk.wire.position import Position
@@ -128,11 +126,6 @@ def _content_path(message: int, item: int) -> str:
     return f"messages/{message}/content/{item}"
 
 
-def _op(value: Any) -> str | None:
-    op = value.get("op", "chat_completion") if isinstance(value, dict) else getattr(value, "op", None)
-    return BRANCH + op if isinstance(op, str) else None
-
-
 OPERATIONS: Final[tuple[type[ChatCompletion | Plain], ...]] = (
     ChatCompletion,
     Add,
@@ -145,14 +138,8 @@ OPERATIONS: Final[tuple[type[ChatCompletion | Plain], ...]] = (
 OPS: Final = tuple(str(operation.model_fields["op"].default) for operation in OPERATIONS)
 
 Operation: TypeAlias = Annotated[
-    Annotated[ChatCompletion, tag("chat_completion")]
-    | Annotated[Add, tag("add")]
-    | Annotated[Sum, tag("sum")]
-    | Annotated[Split, tag("split")]
-    | Annotated[Edit, tag("edit")]
-    | Annotated[Slice, tag("slice")]
-    | Annotated[Concat, tag("concat")],
-    Discriminator(_op, custom_error_type="op", custom_error_message=f"op: expected one of {', '.join(OPS)}"),
+    ChatCompletion | Add | Sum | Split | Edit | Slice | Concat,
+    Discriminator("op"),
 ]
 
 
