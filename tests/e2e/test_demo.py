@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -41,6 +42,13 @@ def family(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def command(process: psutil.Process) -> str:
+    """Return a command line, nothing where the process has ended meanwhile."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 async def test_the_demonstration_runs_from_nothing(fresh) -> None:
     """Responses and gradients are printed, and that the model is simulated."""
     process = await start(fresh)
@@ -59,7 +67,7 @@ async def test_ctrl_c_leaves_no_process_behind(fresh) -> None:
     children: list[psutil.Process] = []
     async with asyncio.timeout(60):
         # both workers are there: the broker and the model were before them
-        while sum("_worker" in " ".join(child.cmdline()) for child in children) < 2:
+        while sum("_worker" in command(child) for child in children) < 2:
             await asyncio.sleep(0.05)
             children = [child for child in family(process.pid) if child.is_running()]
     process.send_signal(signal.SIGINT)
