@@ -69,7 +69,6 @@ class _Asked:
     known: Known
 
     def read(self, choice: Mapping[str, Any]) -> Reading:
-        assert self.plan.tooling.injected is not None
         text = choice["message"].get("content") or ""
         return read(text, self.plan.words.call_token, self.known.checking())
 
@@ -98,7 +97,7 @@ async def _with_calls(asked: _Asked, completion: Completion, model: Model) -> It
 async def _settle(asked: _Asked, choice: dict[str, Any], model: Model) -> _Settled:
     """Return a choice with its calls, asking again as often as the job allows."""
     plan = asked.plan
-    place = (asked.sample or 0, choice.get("index") or 0)
+    place = (asked.sample or 0, choice["index"])
     usages: list[Mapping[str, Any]] = []
     turns: list[Turn] = []
     reading = asked.read(choice)

@@ -84,7 +84,7 @@ def tooling(job: CompletionJob, draft: Draft, endpoint: str, toolbox: Toolbox) -
         mode="inject",
         call_token=toolbox.words.call_token,
         side=(draft.templates or RecordedTemplates()).position or "top",
-        block=_block(job, draft, listed, toolbox.words) if listed else (),
+        block=_block(job, choice, draft, listed, toolbox.words) if listed else (),
         messages=messages,
     )
     return Tooling(mode, choice, injected, _known(draft.tools or (), listed) if listed else None)
@@ -104,13 +104,15 @@ def _listed(tools: Sequence[Tool], choice: Choice) -> Sequence[int]:
     return range(len(tools))
 
 
-def _block(job: CompletionJob, draft: Draft, listed: Sequence[int], words: Words) -> tuple[Segment, ...]:
+def _block(
+    job: CompletionJob, choice: Choice, draft: Draft, listed: Sequence[int], words: Words
+) -> tuple[Segment, ...]:
     marks = Marks(derive(draft.key, "marks"))
     recorded = draft.tools or ()
     marked = map_descriptions((recorded[at] for at in listed), lambda _, ref: marks.mark(ref["variable"]))
     shown = [_shown(_function(tool)) for tool in marked]
     templates = draft.templates or RecordedTemplates()
-    if job.choice.kind == "function":
+    if choice.kind == "function":
         prefix, suffix = _words(templates.force_call or RecordedWords(), words, marks)
         return words.force_call(shown[0], prefix=prefix, suffix=suffix, marks=marks)
     prefix, suffix = _words(templates.function_list or RecordedWords(), words, marks)
@@ -118,7 +120,7 @@ def _block(job: CompletionJob, draft: Draft, listed: Sequence[int], words: Words
         shown,
         prefix=prefix,
         suffix=suffix,
-        required=job.choice.kind == "required",
+        required=choice.kind == "required",
         parallel=job.arguments.get("parallel_tool_calls") is not False,
         marks=marks,
     )

@@ -117,7 +117,8 @@ class Reader:
         if self._thinking:
             end = self._held.find(THOUGHT_END)
             if end < 0:
-                self._say(self._take(len(self._held) - (0 if last else len(THOUGHT_END) - 1)), events)
+                kept = 0 if last else len(THOUGHT_END) - 1
+                self._say(self._take(max(len(self._held) - kept, 0)), events)
                 return False
             self._say(self._take(end + len(THOUGHT_END)), events)
             self._thinking = False
@@ -221,7 +222,6 @@ class Reader:
         return fences_after(self._fences, self._ticks, text)[0] % 2 == 1
 
     def _take(self, length: int) -> str:
-        length = max(length, 0)
         taken, self._held = self._held[:length], self._held[length:]
         self._passed += length
         return taken
@@ -229,6 +229,3 @@ class Reader:
     def _unread_text(self, whole: str, at: int) -> str:
         following = whole.find(self._token, at + len(self._token))
         return whole[at : following if following >= 0 else None].rstrip()
-
-
-# no language has a longer name, and a fence without an end would be searched again for every piece

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+# no language has a longer name, and a fence without an end would be searched again for every piece
 _FENCE: Final = r"```[\w+-]{0,32}"
 BEFORE_VALUE: Final = re.compile(rf"\s*(?P<fence>{_FENCE}\s*)?")
 FENCE_END: Final = re.compile(r"\s*```[ \t]*(?=\s|\Z)")

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import EMPTY_REGISTRY
 
-from backtalk.wire.base import escape
+from backtalk.wire.base import escape, shortened
 from forward_worker.tools.bounded import TookTooLong, bounded
 
 # of processor time: for the arguments of one call; for one schema, and for all of a job together
@@ -103,7 +103,7 @@ def _is_pattern(text: Any) -> bool:
 
 def _told(error: ValidationError | SchemaError) -> str:
     path = "/".join(escape(str(step)) for step in error.absolute_path)
-    message = error.message if len(error.message) <= _MAX_TOLD else f"{error.message[:_MAX_TOLD]}…"
+    message = shortened(error.message, _MAX_TOLD)
     told = f"{path}: {message}" if path else message
     # a key may be half of a surrogate pair, which nobody could be told
     return told.encode(errors="backslashreplace").decode()

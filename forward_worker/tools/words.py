@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_args
 
 from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PackageLoader, StrictUndefined, Template
 from jinja2 import TemplateError as JinjaError
@@ -30,7 +30,7 @@ NAMES: Final = (
     "roles",
     "tool_response",
 )
-ROLES: Final[tuple[Role, ...]] = ("developer", "system", "user", "assistant", "tool", "function")
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 
 class BadTemplate(ValueError):

@@ -12,8 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias
 
-from pydantic_core import PydanticSerializationError
-
 from backtalk.runtime.emit import Emitter, NotTaken
 from backtalk.runtime.telemetry import log
 from backtalk.transport.envelope import (
@@ -96,7 +94,7 @@ class Replies:
                 await self._broker.publish(
                     message, key=reply_to, mandatory=_has_queue(reply_to), patience=math.inf
                 )
-        except (TransportError, TimeoutError, Refused, PydanticSerializationError) as error:
+        except (TransportError, TimeoutError, Refused) as error:
             raise NotTaken(type(error).__name__) from error
 
     async def file(self, request: Envelope, error: Error) -> None:

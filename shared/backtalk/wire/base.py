@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
@@ -57,6 +58,22 @@ def tag(name: str) -> Tag:
 def one_or_list(value: Any) -> str:
     """Tell a list from a single value, for unions of both."""
     return f"{BRANCH}list" if isinstance(value, list | tuple) else f"{BRANCH}one"
+
+
+def text_or(model: type[BaseModel]) -> Callable[[Any], str | None]:
+    """Return what tells a text from an object of a model, for unions of both: branches `text` and `object`."""
+
+    def kind(value: Any) -> str | None:
+        if isinstance(value, str):
+            return f"{BRANCH}text"
+        return f"{BRANCH}object" if isinstance(value, dict | model) else None
+
+    return kind
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text cut to so many characters, with a mark where something is missing."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 _KINDS: Final = {

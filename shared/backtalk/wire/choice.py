@@ -8,21 +8,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, StrictStr
 
-from backtalk.wire.base import BRANCH, Frozen, absent, tag
+from backtalk.wire.base import Frozen, absent, tag, text_or
 from backtalk.wire.messages import InlineVariable
 from backtalk.wire.tools import Side, Tool
 
-
-def _text_kind(value: Any) -> str | None:
-    if isinstance(value, str):
-        return f"{BRANCH}text"
-    return f"{BRANCH}variable" if isinstance(value, dict | InlineVariable) else None
-
-
 WordsText: TypeAlias = Annotated[
-    Annotated[StrictStr, tag("text")] | Annotated[InlineVariable, tag("variable")],
+    Annotated[StrictStr, tag("text")] | Annotated[InlineVariable, tag("object")],
     Discriminator(
-        _text_kind,
+        text_or(InlineVariable),
         custom_error_type="words",
         custom_error_message="expected text or a Variable (an object with `data`)",
     ),

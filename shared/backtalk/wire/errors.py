@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backtalk.wire.base import shortened
+
 
 class Code(StrEnum):
     INVALID_MESSAGE = "invalid_message"
@@ -61,7 +63,7 @@ MAX_MESSAGE: Final = 2000
 
 class BacktalkError(Exception):
     def __init__(self, code: Code, message: str, **details: Any) -> None:
-        message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
+        message = shortened(message, MAX_MESSAGE)
         super().__init__(message)
         self.error = Error(code=code, message=message, retryable=code in RETRYABLE, details=details)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StrictBool, model_validator
 
@@ -19,7 +19,7 @@ from backtalk.wire.base import (
     empty,
     escape,
 )
-from backtalk.wire.operations import Add, Concat, Edit, Plain, Slice, Split, Sum
+from backtalk.wire.operations import Add, Concat, Edit, Slice, Split, Sum
 from backtalk.wire.position import Position
 from backtalk.wire.scan import Index, scan
 from backtalk.wire.tools import Injected, RecordedTemplates, Tool, refs_in
@@ -126,21 +126,11 @@ def _content_path(message: int, item: int) -> str:
     return f"messages/{message}/content/{item}"
 
 
-OPERATIONS: Final[tuple[type[ChatCompletion | Plain], ...]] = (
-    ChatCompletion,
-    Add,
-    Sum,
-    Split,
-    Edit,
-    Slice,
-    Concat,
-)
-OPS: Final = tuple(str(operation.model_fields["op"].default) for operation in OPERATIONS)
-
 Operation: TypeAlias = Annotated[
     ChatCompletion | Add | Sum | Split | Edit | Slice | Concat,
     Discriminator("op"),
 ]
+OPS: Final = tuple(str(one.model_fields["op"].default) for one in get_args(get_args(Operation)[0]))
 
 
 class Graph(Frozen):

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from backtalk.wire.base import BRANCH, Data, Frozen, Identifier, Role, absent, one_or_list, tag
+from backtalk.wire.base import BRANCH, Data, Frozen, Identifier, Role, absent, one_or_list, tag, text_or
 
 MAX_BATCH: Final = 256
 
@@ -61,16 +61,10 @@ ContentItem: TypeAlias = Annotated[
 ]
 
 
-def _variable_like(value: Any) -> str | None:
-    if isinstance(value, str):
-        return f"{BRANCH}text"
-    return f"{BRANCH}variable" if isinstance(value, dict | InlineVariable) else None
-
-
 InputItem: TypeAlias = Annotated[
-    Annotated[StrictStr, tag("text")] | Annotated[InlineVariable, tag("variable")],
+    Annotated[StrictStr, tag("text")] | Annotated[InlineVariable, tag("object")],
     Discriminator(
-        _variable_like,
+        text_or(InlineVariable),
         custom_error_type="input_item",
         custom_error_message="expected a string, a Variable (an object with `data`) or a list of them",
     ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backtalk.wire.operations import Regrouping
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from backtalk.wire.graph import Graph, Operation, Variable
     from backtalk.wire.position import Position
 
+T = TypeVar("T")
 _Named = TypeVar("_Named", "Variable", "Operation")
 
 
@@ -39,7 +40,7 @@ def scan(graph: Graph) -> Index:
     all_positions = []
     batches = []
     for at, operation in enumerate(graph.operations):
-        positions = _positions(at, operation)
+        positions = _of(at, operation.positions)
         wants = batched = False
         # one loop without calls: this is what a graph of 10,000 operations spends its time in
         for position in positions:
@@ -52,7 +53,7 @@ def scan(graph: Graph) -> Index:
         if operation.injected is not None:
             _check_injected(at, operation, positions)
         if isinstance(operation, Regrouping):
-            batch = _regrouped(at, operation, lists)
+            batch: int | None = _of(at, operation.batch, lists)
         else:
             batch = _batch(at, positions, lists) if batched else None
         for output in operation.outputs:
@@ -90,9 +91,10 @@ def _check_parts(at: int, operation: Operation, graph: Graph) -> None:
             raise ValueError(f"operations/{at}/messages: part {part!r} is not in the graph's parts; add it")
 
 
-def _positions(at: int, operation: Operation) -> tuple[Position, ...]:
+def _of(at: int, work: Callable[..., T], *given: Any) -> T:
+    """Return what an operation says of itself; what contradicts itself is told by its place on the tape."""
     try:
-        return operation.positions()
+        return work(*given)
     except ValueError as error:
         raise ValueError(f"operations/{at}/{error}") from error
 
@@ -107,13 +109,6 @@ def _check_injected(at: int, operation: Operation, positions: Iterable[Position]
     unread = operation.injected.shown.keys() - {position.variable for position in positions}
     if unread:
         raise ValueError(f"{path}/block: shows {min(unread)!r}, which is no text of the operation's tools")
-
-
-def _regrouped(at: int, operation: Regrouping, lists: dict[str, int]) -> int | None:
-    try:
-        return operation.batch(lists)
-    except ValueError as error:
-        raise ValueError(f"operations/{at}/{error}") from error
 
 
 def _batch(at: int, positions: Iterable[Position], lists: dict[str, int]) -> int | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, JsonValue, StrictStr
 
-from backtalk.wire.base import BRANCH, Frozen, Identifier, Role, absent, empty, escape, tag
+from backtalk.wire.base import Frozen, Identifier, Role, absent, empty, escape, tag, text_or
 
 MAX_TOKEN: Final = 256
 
@@ -40,16 +40,10 @@ class VariableRef(Frozen):
     variable: Identifier
 
 
-def _text_or_ref(value: Any) -> str | None:
-    if isinstance(value, str):
-        return f"{BRANCH}text"
-    return f"{BRANCH}variable" if isinstance(value, dict | VariableRef) else None
-
-
 RecordedText: TypeAlias = Annotated[
-    Annotated[StrictStr, tag("text")] | Annotated[VariableRef, tag("variable")],
+    Annotated[StrictStr, tag("text")] | Annotated[VariableRef, tag("object")],
     Discriminator(
-        _text_or_ref,
+        text_or(VariableRef),
         custom_error_type="recorded_text",
         custom_error_message="expected text, or an object that names a `variable`",
     ),
@@ -93,16 +87,10 @@ class Insert(Frozen):
     form: Form = "text"
 
 
-def _segment_kind(value: Any) -> str | None:
-    if isinstance(value, str):
-        return f"{BRANCH}text"
-    return f"{BRANCH}insert" if isinstance(value, dict | Insert) else None
-
-
 Segment: TypeAlias = Annotated[
-    Annotated[StrictStr, tag("text")] | Annotated[Insert, tag("insert")],
+    Annotated[StrictStr, tag("text")] | Annotated[Insert, tag("object")],
     Discriminator(
-        _segment_kind,
+        text_or(Insert),
         custom_error_type="segment",
         custom_error_message="expected text, or an object that names a `variable`",
     ),
