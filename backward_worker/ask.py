@@ -6,11 +6,10 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from backtalk.runtime.model import Completion, Model
-from backtalk.wire.errors import BacktalkError, Code, Error, Refused
-from backtalk.wire.graph import ChatCompletion
+from backtalk.wire.errors import BacktalkError, Code, Error, Refused, invalid
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
 from backward_worker.gradient import EMPTY, TextGradient
 
@@ -19,6 +18,13 @@ ASKED_AT_MOST: Final = 2
 ASKED_AT_ONCE: Final = 256
 # a reply that ends in thought has no closing tag
 _THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+
+
+class Own(NamedTuple):
+    """The model that an operation ran on."""
+
+    endpoint: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +41,20 @@ class Asker:
     spent: list[dict[str, Any]] = field(default_factory=list)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ASKED_AT_ONCE))
 
-    async def ask(
-        self, operation: ChatCompletion, messages: Sequence[dict[str, Any]]
-    ) -> TextGradient | Error:
-        """Return the gradient in the model's reply, or why there is none."""
-        endpoint = self.endpoint or (DEFAULT_ENDPOINT if self.named else operation.endpoint)
-        body = {"model": self.named or operation.model, "messages": messages, **self.arguments}
+    async def ask(self, own: Own | None, messages: Sequence[dict[str, Any]]) -> TextGradient | Error:
+        """Return the gradient in the model's reply, or why there is none; `own` is None where no model ran."""
+        asked = Own(DEFAULT_ENDPOINT, self.named) if self.named else own
+        if asked is None:
+            return invalid(
+                "model",
+                "is not given, and a function has no model of its own to ask; "
+                "name one in `model` or in BACKTALK_BACKWARD_MODEL",
+            ).error
+        body = {"model": asked.model, "messages": messages, **self.arguments}
         problem = ""
         for _ in range(ASKED_AT_MOST):
             try:
-                completion = await self.model.complete(endpoint, body)
+                completion = await self.model.complete(self.endpoint or asked.endpoint, body)
             except BacktalkError as failed:
                 return failed.error
             self.spent.append(completion.usage)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from backtalk.wire.errors import Error
+from backtalk.wire.evaluations import Evaluation
 from backtalk.wire.graph import Graph, Operation
 from backward_worker.plan import Plan, Target, plan
 
@@ -162,22 +163,35 @@ class _Pass(Generic[G]):
         operation = self.graph.operations[at]
         came = [(output, said) for output in operation.outputs for said in self._contributions(output)]
         asked = self.plan.targets[at]
-        received = {sample: self._received(came, sample) for sample in {target.sample for target in asked}}
+        received = {
+            sample: self._received(operation, came, sample) for sample in {target.sample for target in asked}
+        }
         targets = tuple(target for target in asked if received[target.sample])
         return Step(self.graph, operation, targets, received)
 
     def _received(
-        self, came: Sequence[tuple[str, Contribution[G]]], sample: int | None
+        self, operation: Operation, came: Sequence[tuple[str, Contribution[G]]], sample: int | None
     ) -> tuple[tuple[str, Contribution[G]], ...]:
-        """Return what was said of one sample; an item that failed in the forward pass has nothing to criticise."""
+        """Return what was said of one sample; an item that failed in the forward pass has nothing to criticise.
+
+        An evaluation answers for every sample itself: one that was not scored may have deserved criticism.
+        """
         if sample is None:
             return tuple(came)
         variables = self.graph.index.variables
         return tuple(
             (output, said)
             for output, said in came
-            if said.sample in (None, sample) and variables[output].value(sample) is not None
+            if self._concerns(output, said.sample, sample)
+            and (variables[output].value(sample) is not None or isinstance(operation, Evaluation))
         )
+
+    def _concerns(self, output: str, item: int | None, sample: int) -> bool:
+        """Tell whether what is said of an item of an output is said of a sample; one value concerns every sample."""
+        return item in (None, sample) or not self._is_batch(output)
+
+    def _is_batch(self, variable: str) -> bool:
+        return isinstance(self.graph.index.variables[variable].data, tuple)
 
     def _contribution(self, step: Step[G], target: Target, gradient: G) -> Contribution[G]:
         said = [contribution for _, contribution in step.received[target.sample]]
@@ -196,8 +210,11 @@ class _Pass(Generic[G]):
 
     def _is_missing(self, operation: Operation, sample: int | None) -> bool:
         """Tell whether something failed that should have been said of a sample of an operation's outputs."""
-        gaps = [self.missing[output] for output in operation.outputs if output in self.missing]
-        return any(sample is None or not gap.isdisjoint((None, sample)) for gap in gaps)
+        return any(
+            sample is None or any(self._concerns(output, item, sample) for item in self.missing[output])
+            for output in operation.outputs
+            if output in self.missing
+        )
 
     def _contributions(self, variable: str) -> list[Contribution[G]]:
         """Return what was said of a variable: feedback first, then its readers in tape order."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from backtalk.injection import is_text
 from backtalk.prompt import Conversation, as_text
-from backtalk.wire.graph import ChatCompletion, Graph
+from backtalk.wire.graph import ChatCompletion
 from backtalk.wire.position import Position
-from backward_worker.backward import Contribution, Step
+from backward_worker.backward import Step
+from backward_worker.criticism import Criticisms, criticisms
 from backward_worker.gradient import TextGradient
 from backward_worker.place import is_tool_text, place_of
-from backward_worker.quote import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,6 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Criticism:
-    origin: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Text:
     """A variable of the call: where it stands, what it is for, whether it may change.
 
@@ -66,9 +60,7 @@ class Case:
     messages: tuple[Shown, ...]
     arguments: str
     outputs: tuple[Output, ...]
-    criticisms: tuple[Criticism, ...]
-    silent: int
-    incomplete: bool
+    said: Criticisms
     texts: tuple[Text, ...]
 
 
@@ -77,7 +69,6 @@ def case(step: Step[TextGradient], sample: int | None) -> Case:
     graph, operation = step.graph, step.operation
     assert isinstance(operation, ChatCompletion)
     conversation = Conversation.of(operation, graph)
-    received = step.received[sample]
     wanted = {target.position.path for target in step.targets if target.sample == sample}
     variables = graph.index.variables
     return Case(
@@ -93,13 +84,7 @@ def case(step: Step[TextGradient], sample: int | None) -> Case:
             for choice, output in enumerate(operation.outputs)
             if variables[output].value(sample) is not None
         ),
-        criticisms=tuple(
-            Criticism(_of(output, operation) + _origin(said, graph), said.gradient.text)
-            for output, said in received
-            if said.gradient.text
-        ),
-        silent=sum(not said.gradient.text for _, said in received),
-        incomplete=any(said.incomplete for _, said in received),
+        said=criticisms(step, sample, "answer"),
         texts=tuple(
             Text(
                 position.path,
@@ -154,25 +139,6 @@ def _arguments(operation: ChatCompletion, conversation: Conversation, sample: in
         told["tools"] = list(conversation.sent_tools(operation.tools, sample))
         told["tool_choice"] = operation.tool_choice
     return _json(told)
-
-
-def _of(output: str, operation: ChatCompletion) -> str:
-    """Say which answer is meant, where a call gave several."""
-    several = len(operation.outputs) > 1
-    return f"Of answer {operation.outputs.index(output) + 1}. " if several else ""
-
-
-def _origin(contribution: Contribution[TextGradient], graph: Graph) -> str:
-    item = "" if contribution.sample is None else f", for item {contribution.sample} of a batch"
-    if contribution.operation is None:
-        source = contribution.gradient.source
-        return f"Said directly of the answer{f' by {quote(source)}' if source else ''}{item}"
-    consumer = graph.operations[graph.index.operations[contribution.operation]]
-    role = graph.index.variables[consumer.outputs[0]].role
-    return (
-        f"The answer was read by a later call, at {quote(contribution.input or '')}, which wrote {quote(role)}{item}; "
-        "how the answer should change for that call"
-    )
 
 
 def _json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The prompt that asks a model how one input of a call should change. Pure: the same step gives the same words.
+"""The prompt that asks a model how one input of a step should change. Pure: the same step gives the same words.
 
 Untrusted texts stand between fences whose boundary derives from all of them, so that none can contain it.
 """
@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from backward_worker.case import Case, Text
+from backward_worker.case import Text
 from backward_worker.plan import Target
 from backward_worker.quote import quote
+
+
+class Showing(Protocol):
+    """All that is shown of one sample, a dataclass with nothing but texts at its ends; `texts` may be asked about."""
+
+    @property
+    def texts(self) -> tuple[Text, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
     """The questions about the inputs of one sample; their prompts differ only at the end."""
 
-    call: str
+    shown: str
     fence: Callable[[str, str], str]
     texts: Mapping[str, Text]
 
@@ -32,36 +39,36 @@ class Questions:
         task = _template("variable").render(target=text, fence=self.fence, quote=quote)
         return [
             {"role": "system", "content": _instructions()},
-            {"role": "user", "content": self.call + task},
+            {"role": "user", "content": self.shown + task},
         ]
 
 
-def questions(shown: Case) -> Questions:
-    """Write down what all questions about one sample have in common."""
-    fence = _fence(_boundary(shown))
-    call = _template("call").render(case=shown, fence=fence, quote=quote)
-    return Questions(call, fence, {text.path: text for text in shown.texts})
+def questions(template: str, case: Showing) -> Questions:
+    """Write down, by the template of this kind of step, what all questions about one sample have in common."""
+    fence = _fence(_boundary(case))
+    shown = _template(template).render(case=case, fence=fence, quote=quote)
+    return Questions(shown, fence, {text.path: text for text in case.texts})
 
 
-def _boundary(shown: Case) -> str:
+def _boundary(case: Showing) -> str:
     """Return a boundary that no text of the case contains, the same one for the same case."""
-    everything = "\n".join(_strings(shown))
+    everything = "\n".join(_strings(case))
     boundary = hashlib.sha256(everything.encode()).hexdigest()[:12]
     while boundary in everything:
         boundary = hashlib.sha256(boundary.encode()).hexdigest()[:12]
     return boundary
 
 
-def _strings(shown: Case) -> Iterator[str]:
-    yield shown.arguments
-    for message in shown.messages:
-        yield from (message.role, message.text, message.template or "")
-    for output in shown.outputs:
-        yield from (output.role, output.text, *(text for one in output.tries for text in one), *output.used)
-    for criticism in shown.criticisms:
-        yield from (criticism.origin, criticism.text)
-    for text in shown.texts:
-        yield from (text.path, text.role, text.text, text.place or "")
+def _strings(shown: Any) -> Iterator[str]:
+    """Yield every text in what is shown, however deep."""
+    if isinstance(shown, str):
+        yield shown
+    elif isinstance(shown, tuple):
+        for one in shown:
+            yield from _strings(one)
+    elif is_dataclass(shown):
+        for field in fields(shown):
+            yield from _strings(getattr(shown, field.name))
 
 
 def _fence(boundary: str) -> Callable[[str, str], str]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+from backtalk.prompt import as_text
 from backtalk.runtime.emit import Emit
 from backtalk.runtime.model import Model, total
 from backtalk.wire.answer import status_of
 from backtalk.wire.errors import invalid
+from backtalk.wire.evaluations import Judge, explains_itself
 from backtalk.wire.feedback import Entry, Failure, Feedback, FeedbackItem, Gradients
-from backtalk.wire.graph import Graph
+from backtalk.wire.graph import Graph, Operation
 from backtalk.wire.kinds import Request
 from backward_worker import backward as reverse
 from backward_worker.ask import Asker
-from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.gradient import EMPTY, UNSAID, TextGradient
 from backward_worker.rules import rules
 
 Seed: TypeAlias = reverse.Contribution[TextGradient]
@@ -63,9 +65,7 @@ def _check(graph: Graph, item: FeedbackItem, path: str) -> None:
             f"{path}/variable", f"{item.variable!r} is not a variable of the graph; name one that is"
         )
     if item.text is None:
-        raise invalid(
-            f"{path}/text", "is null, but no operation here explains itself; say what should change"
-        )
+        _check_explained(graph, item.variable, f"{path}/text")
     if isinstance(item.text, tuple):
         items = len(variable.data) if isinstance(variable.data, tuple) else None
         if items != len(item.text):
@@ -76,7 +76,31 @@ def _check(graph: Graph, item: FeedbackItem, path: str) -> None:
             )
 
 
+def _check_explained(graph: Graph, id: str, path: str) -> None:
+    writer = _writer(graph, id)
+    if isinstance(writer, Judge) and not writer.eval_mode:
+        raise invalid(
+            path,
+            f"is null, but {id!r} was written by a judge that is being trained; "
+            "such a judge must be told what was wrong with its judgement",
+        )
+    if not explains_itself(writer):
+        raise invalid(
+            path,
+            f"is null, but no evaluation of the graph wrote {id!r}, and nothing else explains itself; "
+            "say what should change, or join the fragment that holds the evaluation",
+        )
+
+
+def _writer(graph: Graph, id: str) -> Operation | None:
+    at = graph.index.writers.get(id)
+    return None if at is None else graph.operations[at]
+
+
 def _of_item(item: FeedbackItem, id: str) -> Iterator[Seed]:
+    if item.text is None:
+        yield reverse.Contribution(UNSAID, feedback=(id,))
+        return
     texts = enumerate(item.text) if isinstance(item.text, tuple) else ((None, item.text),)
     for sample, text in texts:
         gradient = TextGradient(text, "copied", item.source) if text else EMPTY
@@ -87,7 +111,7 @@ def _answer(
     request: Request[Feedback], graph: Graph, result: reverse.Gradients[TextGradient], asker: Asker
 ) -> Gradients:
     gradients = {
-        id: tuple(_entry(said, f"feedback to {graph.index.variables[id].role}") for said in contributions)
+        id: tuple(_entry(graph, id, said) for said in contributions)
         for id, contributions in result.contributions.items()
     }
     failures = tuple(
@@ -106,14 +130,23 @@ def _answer(
     )
 
 
-def _entry(said: Seed, role: str) -> Entry:
+def _entry(graph: Graph, id: str, said: Seed) -> Entry:
+    gradient = _explanation(graph, id) if said.gradient is UNSAID else said.gradient
     return Entry(
-        text=said.gradient.text,
-        role=role,
+        text=gradient.text,
+        role=f"feedback to {graph.index.variables[id].role}",
         operation=said.operation,
         input=said.input,
         sample=said.sample,
         feedback=said.feedback,
-        how=said.gradient.how,
+        how=gradient.how,
         incomplete=said.incomplete,
     )
+
+
+def _explanation(graph: Graph, id: str) -> TextGradient:
+    """Return what the evaluation that wrote a variable says itself, for feedback without words on the variable."""
+    writer = _writer(graph, id)
+    assert writer is not None
+    text = as_text(graph.index.variables[writer.outputs[1]].data)
+    return TextGradient(text, "copied") if text else EMPTY

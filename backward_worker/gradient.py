@@ -28,5 +28,12 @@ class TextGradient:
     source: str | None = None
     said: tuple[Said, ...] = ()
 
+    @property
+    def criticises(self) -> bool:
+        """Whether something should change, told in words or not."""
+        return self.how != EMPTY.how
+
 
 EMPTY: Final = TextGradient("", "empty")
+# criticism without words, which only an operation that explains itself is given; EMPTY is none at all
+UNSAID: Final = TextGradient("", "copied")

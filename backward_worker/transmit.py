@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator, Sequence
 
 from backtalk.wire.errors import Error
-from backtalk.wire.operations import Edit, Regrouping, Split
+from backtalk.wire.evaluations import Evaluation, explains_itself
+from backtalk.wire.operations import Edit, Function, Regrouping, Split
 from backward_worker.backward import Contribution, Step
 from backward_worker.gradient import EMPTY, Said, TextGradient
 from backward_worker.plan import Target
@@ -19,21 +20,22 @@ def transmit(step: Step[TextGradient]) -> Sequence[Awaitable[TextGradient | Erro
     """Return the gradient of every target; where nothing was criticised it is empty."""
 
     async def passed(target: Target) -> TextGradient:
-        return _passed(step, step.received[target.sample])
+        return told(sayings(step, target.sample))
 
     return [passed(target) for target in step.targets]
 
 
-def _passed(
-    step: Step[TextGradient], received: Sequence[tuple[str, Contribution[TextGradient]]]
-) -> TextGradient:
-    # what came by two ways is said once
-    said = tuple(
+def sayings(step: Step[TextGradient], sample: int | None) -> tuple[Said, ...]:
+    """Return what was said of the outputs for one sample; what came by two ways is said once."""
+    received = step.received[sample]
+    return tuple(
         dict.fromkeys(one for output, contribution in received for one in _said(step, output, contribution))
     )
-    if not said:
-        return EMPTY
-    return TextGradient("\n".join(map(_sentence, said)), "copied", said=said)
+
+
+def told(said: tuple[Said, ...]) -> TextGradient:
+    """Return the gradient that consists of these criticisms."""
+    return TextGradient("\n".join(map(_sentence, said)), "copied", said=said) if said else EMPTY
 
 
 def _said(step: Step[TextGradient], output: str, contribution: Contribution[TextGradient]) -> Iterator[Said]:
@@ -52,6 +54,10 @@ def _name(step: Step[TextGradient], output: str) -> str:
     operation = step.operation
     if isinstance(operation, Edit):
         return f"{role}, which the program made of this text"
+    if isinstance(operation, Function):
+        return f"{role}, which the function {quote(operation.name)} made of this text"
+    if isinstance(operation, Evaluation):
+        return role if explains_itself(operation) else f"{role}, which was read out of this text"
     if isinstance(operation, Split):
         part = f"part {operation.outputs.index(output) + 1} of {len(operation.outputs)}"
         return f"{role}, {part} of this text"

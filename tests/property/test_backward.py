@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtalk.wire.graph import OPS
 from backward_worker.backward import Contribution, backward
 
 STEP = 1e-5
@@ -64,7 +65,7 @@ def slope(tape, seeds, id, item):
 
 
 def run(tape, seeds, wanted, rule):
-    return asyncio.run(backward(tape.graph(), seeds, wanted, {"chat_completion": rule}))
+    return asyncio.run(backward(tape.graph(), seeds, wanted, dict.fromkeys(OPS, rule)))
 
 
 def drawn(data, tapes):

@@ -6,6 +6,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtalk.wire.graph import Graph
 from backward_worker.ask import Asker
 from backward_worker.backward import Contribution, backward
 from backward_worker.gradient import TextGradient
@@ -31,14 +32,33 @@ HOSTILE = st.lists(
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1) | HOSTILE.filter(bool)
 
 
-def prompt_of(scripted, graph_of, system, user, value, output, feedback, argument):
+def call(graph_of, system, user, value, output, argument):
+    """Return a call of a model, and which of its texts is asked about."""
     graph = graph_of(
         {"s": system, "u": user, "x": value, "out": output},
         ("op", "s u", "out", {"inputs": {"x": "x"}, "arguments": {"stop": argument}}),
     )
+    return graph, "s"
+
+
+def function(graph_of, text, other, description, output, name):
+    """Return the use of a function, and which of its inputs is asked about."""
+    fields = {"inputs": ["s", "u"], "transmit": "model", "parameters": [name, other], "errors": [output]}
+    operation = {"id": "op", "op": "function", "outputs": ["out"], "name": name, "description": description}
+    variables = [
+        {"id": "s", "data": text, "role": name},
+        {"id": "u", "data": other, "role": other},
+        {"id": "out", "data": output, "role": output, "producer": "op"},
+    ]
+    return Graph.model_validate({"variables": variables, "operations": [operation | fields]}), "s"
+
+
+def prompt_of(scripted, graph_of, kind, *texts):
+    *shown, feedback, last = texts
+    graph, wanted = kind(graph_of, *shown, last)
     model = scripted("Shorten it.")
     seeds = {"out": [Contribution(TextGradient(feedback, "copied"))]}
-    asyncio.run(backward(graph, seeds, ["s"], rules(Asker(model, None, None, {}))))
+    asyncio.run(backward(graph, seeds, [wanted], rules(Asker(model, None, "critic", {}))))
     return model.prompts[0]
 
 
@@ -49,11 +69,11 @@ def fenced(prompt):
     return mark, found
 
 
-@given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
-def test_every_text_comes_out_of_its_fence_as_it_went_in(scripted, graph_of, texts):
+@given(kind=st.sampled_from([call, function]), texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
+def test_every_text_comes_out_of_its_fence_as_it_went_in(scripted, graph_of, kind, texts):
     """The boundary is in none of the texts, so each fence holds exactly its text."""
-    _, _, _, output, feedback, _ = texts
-    mark, found = fenced(prompt_of(scripted, graph_of, *texts))
+    *_, output, feedback, _ = texts
+    mark, found = fenced(prompt_of(scripted, graph_of, kind, *texts))
     assert not any(mark in text for text in texts)
     assert ("output", output) in found
     assert ("feedback", feedback) in found
@@ -65,19 +85,21 @@ def test_every_text_comes_out_of_its_fence_as_it_went_in(scripted, graph_of, tex
         "output",
         "feedback",
         "variable",
+        "description",
+        "value",
     }
 
 
-@given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
-def test_a_text_made_of_an_earlier_prompt_is_fenced_as_well(scripted, graph_of, texts):
+@given(kind=st.sampled_from([call, function]), texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
+def test_a_text_made_of_an_earlier_prompt_is_fenced_as_well(scripted, graph_of, kind, texts):
     """Whoever quotes a whole prompt, boundary and all, gets another boundary."""
-    quoted = prompt_of(scripted, graph_of, *texts)
-    mark, found = fenced(prompt_of(scripted, graph_of, quoted, *texts[1:]))
+    quoted = prompt_of(scripted, graph_of, kind, *texts)
+    mark, found = fenced(prompt_of(scripted, graph_of, kind, quoted, *texts[1:]))
     assert mark not in quoted
     assert found[-1] == ("variable", quoted)
 
 
-@given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
-def test_the_same_step_composes_the_same_prompt(scripted, graph_of, texts):
+@given(kind=st.sampled_from([call, function]), texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
+def test_the_same_step_composes_the_same_prompt(scripted, graph_of, kind, texts):
     """A repeat asks with the very same words."""
-    assert prompt_of(scripted, graph_of, *texts) == prompt_of(scripted, graph_of, *texts)
+    assert prompt_of(scripted, graph_of, kind, *texts) == prompt_of(scripted, graph_of, kind, *texts)

@@ -20,14 +20,23 @@ JSON = st.recursive(
 
 
 def read(operation):
+    """Return what a gradient passes to."""
     return {read.variable for read in operation.positions()}
+
+
+def everything_read(operation):
+    return read(operation) | set(operation.beside)
+
+
+def named(operation):
+    return everything_read(operation) | set(operation.outputs)
 
 
 def fragments_of(graph):
     """Return each operation in a fragment of its own, with the variables it names."""
     return [
         Graph(
-            variables=tuple(v for v in graph.variables if v.id in read(operation) | set(operation.outputs)),
+            variables=tuple(v for v in graph.variables if v.id in named(operation)),
             operations=(operation,),
         )
         for operation in graph.operations
@@ -80,7 +89,7 @@ def test_a_tape_with_dependent_operations_swapped_is_refused(tapes, data):
         (early, late)
         for late, reader in enumerate(graph.operations)
         for early, writer in enumerate(graph.operations[:late])
-        if read(reader) & set(writer.outputs)
+        if everything_read(reader) & set(writer.outputs)
     ]
     assume(pairs)
     early, late = data.draw(st.sampled_from(pairs))
@@ -113,7 +122,7 @@ def test_a_tape_that_lost_a_variable_is_refused(tapes, data):
     """Whatever is read or written stands among the variables."""
     tape = data.draw(tapes()).json()
     graph = Graph.model_validate(tape)
-    used = sorted({id for operation in graph.operations for id in read(operation) | set(operation.outputs)})
+    used = sorted({id for operation in graph.operations for id in named(operation)})
     lost = data.draw(st.sampled_from(used))
     tape["variables"] = [variable for variable in tape["variables"] if variable["id"] != lost]
     with pytest.raises(ValidationError, match="is not among the variables"):

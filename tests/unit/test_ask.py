@@ -4,7 +4,7 @@ import pytest
 
 from backtalk.runtime.model import Completion
 from backtalk.wire.errors import Code, Refused, Stopped, Unavailable
-from backward_worker.ask import Asker, read, unusable
+from backward_worker.ask import Asker, Own, read, unusable
 from backward_worker.gradient import EMPTY, TextGradient
 
 MESSAGES = [{"role": "user", "content": "How should it change?"}]
@@ -15,11 +15,7 @@ def choice(content, reason="stop"):
     return [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": reason}]
 
 
-@pytest.fixture
-def operation(graph_of):
-    """Return an operation that ran on the model org/own at the endpoint local."""
-    more = {"endpoint": "local", "model": "org/own"}
-    return graph_of({"a": "x", "b": "y"}, ("op", "a", "b", more)).operations[0]
+OWN = Own("local", "org/own")
 
 
 def asker(model, *, endpoint=None, named=None, **arguments):
@@ -39,26 +35,49 @@ def asker(model, *, endpoint=None, named=None, **arguments):
     ],
 )
 async def test_the_operations_own_model_is_asked_unless_another_is_named(
-    scripted, operation, endpoint, named, asked, model_name
+    scripted, endpoint, named, asked, model_name
 ):
     """A named model is one of the default endpoint, unless the endpoint is named as well."""
     model = scripted("Shorten it.")
-    await asker(model, endpoint=endpoint, named=named).ask(operation, MESSAGES)
+    await asker(model, endpoint=endpoint, named=named).ask(OWN, MESSAGES)
     assert model.asked == [asked]
     assert model.bodies[0]["model"] == model_name
 
 
-async def test_nothing_is_sent_but_what_was_given(scripted, operation):
+@pytest.mark.parametrize(
+    ("endpoint", "named", "asked"), [(None, "critic", "openai"), ("local", "critic", "local")]
+)
+async def test_where_no_model_ran_the_named_one_is_asked(scripted, endpoint, named, asked):
+    """A function has no model of its own."""
+    model = scripted("Shorten it.")
+    assert await asker(model, endpoint=endpoint, named=named).ask(None, MESSAGES) == TextGradient(
+        "Shorten it.", "model"
+    )
+    assert (model.asked, model.bodies[0]["model"]) == ([asked], "critic")
+
+
+@pytest.mark.parametrize("endpoint", [None, "local"])
+async def test_where_no_model_ran_and_none_is_named_nobody_is_asked(scripted, endpoint):
+    """The error says both places where one can be named."""
+    model = scripted("never asked")
+    error = await asker(model, endpoint=endpoint).ask(None, MESSAGES)
+    assert (error.code, error.details["path"]) == (Code.INVALID_MESSAGE, "model")
+    assert "`model`" in error.message
+    assert "BACKTALK_BACKWARD_MODEL" in error.message
+    assert model.bodies == []
+
+
+async def test_nothing_is_sent_but_what_was_given(scripted):
     """No sampling argument is Backtalk's own, and the operation's are not repeated."""
     model = scripted("Shorten it.")
-    await asker(model).ask(operation, MESSAGES)
+    await asker(model).ask(OWN, MESSAGES)
     assert model.bodies == [{"model": "org/own", "messages": MESSAGES}]
 
 
-async def test_arguments_of_the_feedback_are_sent(scripted, operation):
+async def test_arguments_of_the_feedback_are_sent(scripted):
     """Whoever wants a temperature says so."""
     model = scripted("Shorten it.")
-    await asker(model, temperature=0, max_tokens=5).ask(operation, MESSAGES)
+    await asker(model, temperature=0, max_tokens=5).ask(OWN, MESSAGES)
     assert model.bodies == [{"model": "org/own", "messages": MESSAGES, "temperature": 0, "max_tokens": 5}]
 
 
@@ -85,10 +104,10 @@ async def test_arguments_of_the_feedback_are_sent(scripted, operation):
         ("Let it think.", "Let it think."),
     ],
 )
-async def test_the_whole_reply_is_the_gradient(scripted, operation, reply, gradient):
+async def test_the_whole_reply_is_the_gradient(scripted, reply, gradient):
     """Thoughts are removed, and exactly NO FEEDBACK is the empty gradient."""
     expected = EMPTY if gradient is None else TextGradient(gradient, "model")
-    assert await asker(scripted(reply)).ask(operation, MESSAGES) == expected
+    assert await asker(scripted(reply)).ask(OWN, MESSAGES) == expected
 
 
 @pytest.mark.parametrize(
@@ -100,9 +119,9 @@ async def test_the_whole_reply_is_the_gradient(scripted, operation, reply, gradi
         ("Be brief.<think>Hm, I am cut", ["Be brief."]),
     ],
 )
-async def test_what_stands_around_a_thought_is_kept(scripted, operation, reply, kept):
+async def test_what_stands_around_a_thought_is_kept(scripted, reply, kept):
     """Only `<think>…</think>` is removed, not what was said before it."""
-    gradient = await asker(scripted(reply)).ask(operation, MESSAGES)
+    gradient = await asker(scripted(reply)).ask(OWN, MESSAGES)
     assert all(text in gradient.text for text in kept)
     assert "think" not in gradient.text
     assert "Hm" not in gradient.text
@@ -124,22 +143,22 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("reply", UNUSABLE.values(), ids=UNUSABLE.keys())
-async def test_an_unusable_reply_is_asked_again_once(scripted, operation, reply):
+async def test_an_unusable_reply_is_asked_again_once(scripted, reply):
     """The second chance is asked with the very same words, and both are paid for."""
     model = scripted(reply, "Shorten it.")
     one = asker(model)
-    assert await one.ask(operation, MESSAGES) == TextGradient("Shorten it.", "model")
+    assert await one.ask(OWN, MESSAGES) == TextGradient("Shorten it.", "model")
     assert len(model.bodies) == 2
     assert model.bodies[0] == model.bodies[1]
     assert len(one.spent) == 2
 
 
 @pytest.mark.parametrize("reply", UNUSABLE.values(), ids=UNUSABLE.keys())
-async def test_an_unusable_reply_twice_is_a_failure(scripted, operation, reply):
+async def test_an_unusable_reply_twice_is_a_failure(scripted, reply):
     """A failure is a status and never text, and a third question would not help."""
     model = scripted(reply, reply, "Shorten it.")
     one = asker(model)
-    error = await one.ask(operation, MESSAGES)
+    error = await one.ask(OWN, MESSAGES)
     assert error.code == Code.UPSTREAM_REJECTED
     assert "`model`" in error.message
     assert error.details["reason"]
@@ -155,19 +174,19 @@ async def test_an_unusable_reply_twice_is_a_failure(scripted, operation, reply):
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_an_endpoint_that_fails_is_not_asked_again_here(scripted, operation, error):
+async def test_an_endpoint_that_fails_is_not_asked_again_here(scripted, error):
     """Retries of transient trouble have one owner, and it is not this."""
     model = scripted(error, "Shorten it.")
     one = asker(model)
-    assert await one.ask(operation, MESSAGES) == error.error
+    assert await one.ask(OWN, MESSAGES) == error.error
     assert len(model.bodies) == 1
     assert one.spent == []
 
 
-async def test_what_was_paid_before_a_failure_is_counted(scripted, operation):
+async def test_what_was_paid_before_a_failure_is_counted(scripted):
     """The first reply cost something although it was of no use."""
     one = asker(scripted("", Unavailable(Code.UPSTREAM_UNAVAILABLE, "down")))
-    assert (await one.ask(operation, MESSAGES)).code == Code.UPSTREAM_UNAVAILABLE
+    assert (await one.ask(OWN, MESSAGES)).code == Code.UPSTREAM_UNAVAILABLE
     assert len(one.spent) == 1
 
 

@@ -5,15 +5,17 @@ from itertools import pairwise
 
 import pytest
 
+from backtalk.wire.graph import Graph
 from backward_worker.ask import Asker
 from backward_worker.backward import Contribution, backward
-from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.gradient import EMPTY, UNSAID, TextGradient
 from backward_worker.rules import rules
 
 FENCED = re.compile(
     r'<fence-(?P<mark>\w+) kind="(?P<kind>\w+)">\n(?P<text>.*?)\n</fence-(?P=mark)>', re.DOTALL
 )
 BATCH = ["zero", "one"]
+UNTOLD = Contribution(UNSAID)
 
 
 def said(text, sample=None, source=None, **more):
@@ -24,9 +26,9 @@ def said(text, sample=None, source=None, **more):
 def asked(scripted):
     """Return the function that gives the messages asked, by variable path and sample, for feedback on a graph."""
 
-    async def ask(graph, seeds, wanted, reply="Shorten it."):
+    async def ask(graph, seeds, wanted, reply="Shorten it.", named=None):
         model = scripted(reply)
-        await backward(graph, seeds, wanted, rules(Asker(model, None, None, {})))
+        await backward(graph, seeds, wanted, rules(Asker(model, None, named, {})))
         return [body["messages"] for body in model.bodies]
 
     return ask
@@ -179,6 +181,112 @@ async def test_each_criticism_is_attributed(asked, graph_of):
     assert "the customer" in own
     assert "summary" in own
     assert "messages/0/content/1" in own.split("# The texts of the call")[0]
+
+
+def read_by(graph, operation, *written):
+    """Return a graph with one more operation, which wrote these variables."""
+    told = graph.model_dump()
+    variables = [{"role": f"role of {one['id']}", "producer": operation["id"], **one} for one in written]
+    return Graph.model_validate(
+        {
+            "variables": [*told["variables"], *variables],
+            "operations": [*told["operations"], operation],
+        }
+    )
+
+
+def evaluation(scores, **more):
+    return {
+        "id": "eval",
+        "op": "evaluate",
+        "inputs": ["b"],
+        "outputs": ["score", "why"],
+        "purpose": 'exact\n"match"',
+        "scores": scores,
+        "explanations": ["It should be 4."] * len(scores),
+        "succeeded": [False] * len(scores),
+        **more,
+    }
+
+
+SCORE, WHY = {"id": "score", "data": 0}, {"id": "why", "data": ""}
+
+
+@pytest.fixture
+def call(graph_of):
+    """Return one call, whose answer `b` the tests let others read."""
+    return graph_of({"a": "x", "b": "y"}, ("op", "a", "b"))
+
+
+@pytest.mark.parametrize("op", ["evaluate", "judge"])
+async def test_what_an_evaluation_says_is_attributed_to_it(asked, call, op):
+    """With the score and what was measured, quoted; the explanation stands behind the fence."""
+    more = {"op": op, "inputs": ["b"] if op == "evaluate" else ["b", "a"]}
+    graph = read_by(call, evaluation([0.25], **more), SCORE, WHY)
+    prompt = await only(asked, graph, {"score": [UNTOLD]}, ["a"])
+    assert fences(prompt, "feedback") == ["It should be 4."]
+    assert (
+        '1. The answer was evaluated with the score 0.25, by "exact \\"match\\""; what the evaluation says of it:'
+        in unfenced(prompt)
+    )
+    assert "later call" not in unfenced(prompt)
+
+
+async def test_what_an_evaluation_says_of_an_item_has_the_items_score(asked, graph_of):
+    """And the item's number."""
+    graph = graph_of({"a": "x", "q": BATCH, "b": BATCH}, ("op", "a q", "b"))
+    graph = read_by(graph, evaluation([0.25, 0.75], reduction="mean"), SCORE, WHY)
+    prompts = [messages[1]["content"] for messages in await asked(graph, {"why": [UNTOLD]}, ["a"])]
+    for at, (prompt, score) in enumerate(zip(prompts, ("0.25", "0.75"), strict=True)):
+        assert f"with the score {score}, by" in unfenced(prompt)
+        assert f", for item {at} of a batch" in unfenced(prompt)
+
+
+async def test_an_evaluation_that_found_nothing_is_not_shown_as_criticism(asked, call):
+    """Feedback without words on what succeeded counts among the silent ones."""
+    graph = read_by(call, evaluation([1], succeeded=[True]), SCORE, WHY)
+    prompt = await only(asked, graph, {"score": [UNTOLD], "b": [said("Direct.")]}, ["a"])
+    assert fences(prompt, "feedback") == ["Direct."]
+    assert "1 more had nothing to criticise" in unfenced(prompt)
+
+
+async def test_what_is_said_of_a_judgement_is_attributed_to_the_evaluation(asked, call):
+    """A judge that is trained hears that its answer served as a judgement."""
+    judge = evaluation([0], op="judge", inputs=["a", "b"], eval_mode=False)
+    prompt = await only(asked, read_by(call, judge, SCORE, WHY), {"why": [said("Too harsh.")]}, ["a"])
+    assert 'served as the judgement in an evaluation of "exact \\"match\\""' in unfenced(prompt)
+    assert fences(prompt, "feedback") == [
+        'Said of "role of why", which was read out of this text: Too harsh.'
+    ]
+
+
+@pytest.mark.parametrize("transmit", ["verbatim", "model"])
+async def test_what_came_through_a_function_is_attributed_to_it(asked, call, transmit):
+    """By the function's name, and what it wrote."""
+    function = {
+        "id": "f",
+        "op": "function",
+        "inputs": ["b"],
+        "outputs": ["c"],
+        "name": "parse\n",
+        "description": "Reads.",
+        "parameters": ["text"],
+        "transmit": transmit,
+    }
+    graph = read_by(call, function, {"id": "c", "data": "z"})
+    *_, (_, user) = await asked(graph, {"c": [said("Too long.")]}, ["a"], named="critic")
+    own = unfenced(user["content"])
+    assert 'The answer was given to the function "parse", at "inputs/0", which wrote "role of c"' in own
+    assert len(fences(user["content"], "feedback")) == 1
+
+
+async def test_what_came_through_another_step_is_attributed_to_the_program(asked, call):
+    """It was no call."""
+    add = {"id": "add", "op": "add", "inputs": ["b", "b"], "outputs": ["c"]}
+    graph = read_by(call, add, {"id": "c", "data": "yy"})
+    own = unfenced(await only(asked, graph, {"c": [said("Too long.")]}, ["a"]))
+    assert 'was read by a later step of the program, at "inputs/1", which wrote "role of c"' in own
+    assert "later call" not in own
 
 
 async def test_criticism_of_each_item_is_attributed_to_it(asked, graph_of):

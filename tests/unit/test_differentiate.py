@@ -7,6 +7,7 @@ import pytest
 from backtalk.wire.codec import decode, encode
 from backtalk.wire.errors import Code, Refused, Stopped, Unavailable
 from backtalk.wire.feedback import Feedback, Gradients
+from backtalk.wire.graph import Graph
 from backtalk.wire.kinds import Request
 from backward_worker.differentiate import differentiate
 
@@ -56,6 +57,45 @@ def batched(graph_of):
     return graph_of(
         {"sys": {"data": "Be kind.", "requires_grad": True}, "q": BATCH, "out": BATCH}, ("op", "sys q", "out")
     )
+
+
+@pytest.fixture
+def evaluated():
+    """Return the function that makes a graph: a call of three samples, of which an evaluation found one wrong."""
+
+    def build(op="evaluate", **more):
+        told = {"role": "r", "producer": "chat"}
+        variables = [
+            {"id": "sys", "data": "Add.", "role": "instruction", "requires_grad": True},
+            {"id": "q", "data": BATCH, "role": "question"},
+            {"id": "out", "data": ["0", "1", "3"], **told},
+            {"id": "reply", "data": "Fine.", "role": "reply", "requires_grad": True},
+            {"id": "score", "data": 0.5, "role": "score", "producer": "eval"},
+            {"id": "why", "data": "One of three is wrong.", "role": "explanation", "producer": "eval"},
+        ]
+        chat = {
+            "id": "chat",
+            "op": "chat_completion",
+            "endpoint": "openai",
+            "model": "m",
+            "messages": [{"role": "user", "content": ["sys", "q"]}],
+            "outputs": ["out"],
+        }
+        evaluation = {
+            "id": "eval",
+            "op": op,
+            "inputs": ["out"] if op == "evaluate" else ["out", "reply"],
+            "outputs": ["score", "why"],
+            "purpose": "exact match",
+            "scores": [1, 1, 0],
+            "explanations": ["", "", "It should be 2."],
+            "succeeded": [True, True, False],
+            "reduction": "mean",
+            **more,
+        }
+        return Graph.model_validate({"variables": variables, "operations": [chat, evaluation]})
+
+    return build
 
 
 # ---- the answer
@@ -175,6 +215,79 @@ async def test_the_source_of_feedback_is_shown_to_the_critic(scripted, simple):
     model = scripted("x")
     await ask(model, simple, {"variable": "out", "text": "y", "source": "the customer"})
     assert "the customer" in model.prompts[0]
+
+
+# ---- feedback without words
+
+
+@pytest.mark.parametrize("variable", ["score", "why"])
+@pytest.mark.parametrize("op", ["evaluate", "judge"])
+async def test_an_evaluation_explains_itself(scripted, evaluated, op, variable):
+    """One of three samples failed: one question, whose criticism is the explanation of that sample."""
+    model = scripted("Add with care.")
+    answer = await ask(model, evaluated(op), (variable, None), wrt=["sys", "out"])
+    assert [(entry.sample, entry.text, entry.how) for entry in answer.gradients["sys"]] == [
+        (0, "", "empty"),
+        (1, "", "empty"),
+        (2, "Add with care.", "model"),
+    ]
+    assert answer.gradients["out"][2].text == "It should be 2."
+    assert answer.gradients["out"][2].feedback == ("feedback/0",)
+    assert (answer.status, answer.usage["calls"]) == ("completed", 1)
+    assert ">\nIt should be 2.\n<" in model.prompts[0]
+
+
+async def test_feedback_without_words_on_what_is_wanted_is_answered_by_the_explanation(scripted, evaluated):
+    """The score's own entry tells what the evaluation says of itself, and an empty one says nothing."""
+    answer = await ask(scripted("x"), evaluated(), ("score", None), ("why", None), wrt=["score", "why"])
+    for id in ("score", "why"):
+        (entry,) = answer.gradients[id]
+        assert (entry.text, entry.how, entry.operation) == ("One of three is wrong.", "copied", None)
+    graph = evaluated()
+    silent = [one.model_copy(update={"data": ""}) if one.id == "why" else one for one in graph.variables]
+    graph = Graph(variables=tuple(silent), operations=graph.operations)
+    answer = await ask(scripted("x"), graph, ("score", None), wrt=["score"])
+    assert [(entry.text, entry.how) for entry in answer.gradients["score"]] == [("", "empty")]
+
+
+async def test_an_empty_text_is_not_a_text_left_out(scripted, evaluated):
+    """It says that there is nothing to criticise, and so nothing is asked."""
+    model = scripted("x")
+    answer = await ask(model, evaluated(), ("score", ""))
+    assert {entry.how for entry in answer.gradients["sys"]} == {"empty"}
+    assert model.bodies == []
+
+
+@pytest.mark.parametrize("id", ["out", "sys"])
+async def test_what_no_evaluation_wrote_needs_words(scripted, evaluated, id):
+    """Neither a call nor a leaf explains itself."""
+    error = await refusal(scripted("x"), evaluated(), (id, None))
+    assert (error.code, error.details["path"]) == (Code.INVALID_MESSAGE, "feedback/0/text")
+    assert f"no evaluation of the graph wrote '{id}'" in error.message
+    assert "say what should change" in error.message
+
+
+async def test_an_evaluation_in_another_fragment_needs_that_fragment(scripted, evaluated):
+    """Without it nobody knows the explanations; joined, they are there."""
+    graph = evaluated()
+    score = Graph(variables=tuple(one for one in graph.variables if one.id == "score"))
+    error = await refusal(scripted("x"), score, ("score", None), wrt=["score"])
+    assert "join the fragment that holds the evaluation" in error.message
+    answer = await ask(scripted("x"), [score, graph], ("score", None))
+    assert answer.usage["calls"] == 1
+
+
+async def test_a_judge_that_is_trained_must_be_told_what_was_wrong(scripted, evaluated):
+    """Its own explanation is what is in question."""
+    graph = evaluated("judge", eval_mode=False)
+    error = await refusal(scripted("x"), graph, ("score", None))
+    assert error.details["path"] == "feedback/0/text"
+    assert "judge that is being trained" in error.message
+    assert "must be told what was wrong with its judgement" in error.message
+    answer = await ask(scripted("x"), graph, ("why", "It was right."))
+    assert {entry.text for entry in answer.gradients["reply"]} == {
+        'Said of "explanation", which was read out of this text: It was right.'
+    }
 
 
 # ---- samples

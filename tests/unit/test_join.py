@@ -52,6 +52,47 @@ def test_a_fragment_finds_the_producer_of_what_it_reads_in_another(graph_of):
         assert whole.requires_grad("c")
 
 
+def judged(eval_mode):
+    """Return a fragment with a judge that reads a prediction and a reply, both written elsewhere."""
+    judge = {
+        "id": "judge",
+        "op": "judge",
+        "inputs": ["prediction", "reply"],
+        "outputs": ["s", "e"],
+        "purpose": "kindness",
+        "scores": [1],
+        "explanations": [""],
+        "succeeded": [True],
+        "eval_mode": eval_mode,
+    }
+    variables = [
+        {"id": "prediction", "data": "text", "role": "role of prediction", "producer": "model"},
+        {"id": "reply", "data": "text", "role": "role of reply", "producer": "asked"},
+        {"id": "s", "data": 1, "role": "role of s", "producer": "judge"},
+        {"id": "e", "data": "", "role": "role of e", "producer": "judge"},
+    ]
+    return Graph.model_validate({"variables": variables, "operations": [judge]})
+
+
+@pytest.mark.parametrize("eval_mode", [True, False])
+def test_a_judge_waits_for_both_that_it_reads(graph_of, eval_mode):
+    """Also for the one that no gradient passes to, in whichever fragment that is written."""
+    prediction = graph_of({"a": "1", "prediction": "text"}, ("model", "a", "prediction"))
+    reply = graph_of({"b": "1", "reply": "text"}, ("asked", "b", "reply"))
+    assert ids(Graph.join(judged(eval_mode), prediction, reply)) == ["model", "asked", "judge"]
+    assert ids(Graph.join(reply, judged(eval_mode), prediction)) == ["asked", "model", "judge"]
+
+
+@pytest.mark.parametrize("eval_mode", [True, False])
+@pytest.mark.parametrize(("reads", "id"), [("prediction", "model"), ("reply", "asked")])
+def test_a_cycle_through_either_side_of_a_judge_is_refused(graph_of, eval_mode, reads, id):
+    """What a judge reads cannot come of what it wrote."""
+    late = graph_of({"e": outside("judge", ""), reads: "text"}, (id, "e", reads))
+    error = conflict(judged(eval_mode), late)
+    assert set(error.details["values"]) == {"judge", id}
+    assert "cycle" in error.message
+
+
 def test_independent_operations_keep_the_order_of_the_arguments(graph_of):
     """Ties go by argument order, and within a fragment by its own order."""
     left = graph_of({"a": "1", "l1": "2", "l2": "3"}, ("L1", "a", "l1"), ("L2", "a", "l2"))

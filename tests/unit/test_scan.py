@@ -30,6 +30,46 @@ def tool(description):
     return {"type": "function", "function": {"name": "f", "description": description}}
 
 
+def evaluate(id, reads, writes, count=1, **more):
+    """Return an evaluation of so many samples, each of which failed."""
+    return {
+        "id": id,
+        "op": "evaluate",
+        "inputs": reads,
+        "outputs": writes,
+        "purpose": "exact match",
+        "scores": [0.0] * count,
+        "explanations": ["wrong"] * count,
+        "succeeded": [False] * count,
+        **more,
+    }
+
+
+def judge(id, reads, writes, count=1, **more):
+    return evaluate(id, reads, writes, count, op="judge", **more)
+
+
+def function(id, reads, writes, **more):
+    return {
+        "id": id,
+        "op": "function",
+        "inputs": reads,
+        "outputs": writes,
+        "name": "parse",
+        "description": "Reads a number.",
+        "parameters": [f"p{at}" for at in range(len(reads))],
+        "transmit": "verbatim",
+        **more,
+    }
+
+
+def scored(score=0.0, explanation="wrong"):
+    """Return what the evaluation `1` wrote: `s` and `e`."""
+    return [value("s", "1", score), value("e", "1", explanation)]
+
+
+PREDICTIONS = value("p", None, ["x", "y"])
+
 # name: variables, operations, the path, and what the message must say
 CONTRADICTIONS = {
     "a variable's id stands twice": (
@@ -202,19 +242,145 @@ CONTRADICTIONS = {
         [value("a", None, ["x", "y"]), value("b", "1", ["x"])],
         [call("1", ["a"], ["b"])],
         "operations/0/outputs",
-        "has 1 items, the operation's batch 2",
+        "has 1 items; what the operation writes there has 2",
     ),
     "the output of a batch is a scalar": (
         [value("a", None, ["x", "y"]), value("b", "1")],
         [call("1", ["a"], ["b"])],
         "operations/0/outputs",
-        "has no items, the operation's batch 2",
+        "has no items; what the operation writes there has 2",
     ),
     "the output of a scalar operation is a batch": (
         [value("a"), value("b", "1", ["x"])],
         [call("1", ["a"], ["b"])],
         "operations/0/outputs",
-        "has 1 items, the operation's batch none",
+        "has 1 items; what the operation writes there has none",
+    ),
+    "a batch has too few scores": (
+        [PREDICTIONS, *scored()],
+        [evaluate("1", ["p"], ["s", "e"], 2, scores=[1], reduction="mean")],
+        "operations/0/scores",
+        "has 1 entries; give one for each sample, which makes 2",
+    ),
+    "a batch has too many explanations": (
+        [PREDICTIONS, *scored()],
+        [evaluate("1", ["p"], ["s", "e"], 2, explanations=["x", "y", "z"], reduction="mean")],
+        "operations/0/explanations",
+        "has 3 entries; give one for each sample, which makes 2",
+    ),
+    "nobody says whether the second item succeeded": (
+        [PREDICTIONS, *scored()],
+        [evaluate("1", ["p"], ["s", "e"], 2, succeeded=[True], reduction="mean")],
+        "operations/0/succeeded",
+        "has 1 entries",
+    ),
+    "a batch has too few targets": (
+        [PREDICTIONS, *scored()],
+        [evaluate("1", ["p"], ["s", "e"], 2, targets=["x"], reduction="mean")],
+        "operations/0/targets",
+        "has 1 entries",
+    ),
+    "a single prediction has two scores": (
+        [value("p"), *scored()],
+        [evaluate("1", ["p"], ["s", "e"], 2)],
+        "operations/0/scores",
+        "has 2 entries; give one for each sample, which makes 1",
+    ),
+    "an evaluation reads what is not there": (
+        scored(),
+        [evaluate("1", ["ghost"], ["s", "e"])],
+        "operations/0/inputs/0",
+        "'ghost', which is not among the variables",
+    ),
+    "a judge's reply is not there": (
+        [value("p"), *scored()],
+        [judge("1", ["p", "ghost"], ["s", "e"])],
+        "operations/0/inputs/1",
+        "'ghost', which is not among the variables",
+    ),
+    "the prediction of a judge that is trained is not there": (
+        [value("r"), *scored()],
+        [judge("1", ["ghost", "r"], ["s", "e"], eval_mode=False)],
+        "operations/0/inputs/0",
+        "'ghost', which is not among the variables",
+    ),
+    "a judge's reply is written later": (
+        [value("p"), value("r", "2"), *scored()],
+        [judge("1", ["p", "r"], ["s", "e"]), call("2", ["p"], ["r"])],
+        "operations/0/inputs/1",
+        "operation '2' writes only later",
+    ),
+    "the prediction of a judge that is trained is written later": (
+        [value("p", "2"), value("r"), *scored()],
+        [judge("1", ["p", "r"], ["s", "e"], eval_mode=False), call("2", ["r"], ["p"])],
+        "operations/0/inputs/0",
+        "operation '2' writes only later",
+    ),
+    "prediction and reply are batches of two lengths": (
+        [PREDICTIONS, value("r", None, ["x", "y", "z"]), *scored()],
+        [judge("1", ["p", "r"], ["s", "e"], 2, reduction="mean")],
+        "operations/0/inputs",
+        "batch lengths differ (inputs/0 has 2, inputs/1 has 3); give all lists of a batch one length",
+    ),
+    "a single prediction has a batch of replies": (
+        [value("p"), value("r", None, ["x", "y"]), *scored()],
+        [judge("1", ["p", "r"], ["s", "e"])],
+        "operations/0/inputs/0",
+        "is a single prediction, beside a batch of 2",
+    ),
+    "scores that were reduced are a list": (
+        [PREDICTIONS, *scored([1, 0])],
+        [evaluate("1", ["p"], ["s", "e"], 2, reduction="mean")],
+        "operations/0/outputs",
+        "'s' has 2 items; what the operation writes there has none",
+    ),
+    "scores that were not reduced are one": (
+        [PREDICTIONS, *scored(0.5)],
+        [evaluate("1", ["p"], ["s", "e"], 2)],
+        "operations/0/outputs",
+        "'s' has no items; what the operation writes there has 2",
+    ),
+    "there is an explanation for each item": (
+        [PREDICTIONS, *scored([1, 0], ["x", "y"])],
+        [evaluate("1", ["p"], ["s", "e"], 2)],
+        "operations/0/outputs",
+        "'e' has 2 items; what the operation writes there has none",
+    ),
+    "the explanation is a number": (
+        [value("p"), *scored(0, 1)],
+        [evaluate("1", ["p"], ["s", "e"])],
+        "operations/0/outputs",
+        "'e' is no text; the second output is the explanation",
+    ),
+    "the score is a text": (
+        [value("p"), *scored("good")],
+        [evaluate("1", ["p"], ["s", "e"])],
+        "operations/0/outputs",
+        "'s' is no number; the first output is the score",
+    ),
+    "one of the scores is a text": (
+        [PREDICTIONS, *scored([1, "good"])],
+        [evaluate("1", ["p"], ["s", "e"], 2)],
+        "operations/0/outputs",
+        "'s' is no number",
+    ),
+    "a parameter of a function has no name": (
+        [value("a"), value("b", "1")],
+        [function("1", ["a", "a"], ["b"], parameters=["x"])],
+        "operations/0/parameters",
+        "has 1 names; give one for each of the 2 inputs",
+    ),
+    "a function has too few errors": (
+        [PREDICTIONS, value("b", "1", ["x", "y"])],
+        [function("1", ["p"], ["b"], errors=[None])],
+        "operations/0/errors",
+        "has 1 entries; give one for each sample, which makes 2",
+    ),
+    "a function of a batch gives one value": (
+        [PREDICTIONS, value("b", "1")],
+        [function("1", ["p"], ["b"])],
+        "operations/0/outputs",
+        "has no items; what the operation writes there has 2",
     ),
 }
 

@@ -196,7 +196,7 @@ async def test_a_batch_that_was_put_together_is_named_by_what_it_is_part_of(scri
         (step("slice", "op", "s", "out", start=0, stop=1), "has no items"),
         (step("concat", "op", "a s", "out", lengths=[2]), "lengths: the inputs have [2, None], not [2]"),
         (step("concat", "op", "a s", "out", lengths=[2, 1]), "not [2, 1]"),
-        (step("concat", "op", "a", "out", lengths=[2]), "has 1 items, the operation's batch 2"),
+        (step("concat", "op", "a", "out", lengths=[2]), "has 1 items; what the operation writes there has 2"),
     ],
 )
 def test_a_regrouping_that_does_not_fit_is_refused(operation, told):
@@ -218,7 +218,7 @@ def test_every_operation_has_a_rule():
         ({"id": "op", "inputs": ["a"], "outputs": ["out"]}, "operations/0/op: is missing"),
         (
             step("multiply", "op", "a", "out"),
-            "operations/0/op: expected one of chat_completion, add, sum, split, edit, slice, concat",
+            "operations/0/op: expected one of chat_completion, add, sum, split, edit, slice, concat, evaluate, judge, function",
         ),
         (step("add", "op", "a", "out"), "inputs"),
         (step("split", "op", "a a", "out"), "inputs"),

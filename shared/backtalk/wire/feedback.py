@@ -17,7 +17,10 @@ RESERVED_ARGUMENTS = frozenset({"messages", "model", "n", "stream", "stream_opti
 
 
 class FeedbackItem(Frozen):
-    """A criticism of one variable; `text` is a list, one per sample, for a batch that wants it."""
+    """A criticism of one variable; `text` is a list, one per sample, for a batch that wants it.
+
+    Null leaves the words to the evaluation that wrote the variable: it explains itself.
+    """
 
     variable: Identifier
     text: Texts | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StrictBool, model_validator
 
@@ -19,7 +19,8 @@ from backtalk.wire.base import (
     empty,
     escape,
 )
-from backtalk.wire.operations import Add, Concat, Edit, Slice, Split, Sum
+from backtalk.wire.evaluations import Evaluate, Judge
+from backtalk.wire.operations import Add, Concat, Edit, Function, Slice, Split, Sum
 from backtalk.wire.position import Position
 from backtalk.wire.scan import Index, scan
 from backtalk.wire.tools import Injected, RecordedTemplates, Tool, refs_in
@@ -64,6 +65,8 @@ class RecordedMessage(BaseModel):
 
 class ChatCompletion(Frozen):
     """One call of a chat model per sample; one output variable per choice."""
+
+    beside: ClassVar[tuple[str, ...]] = ()
 
     id: Identifier
     op: Literal["chat_completion"] = "chat_completion"
@@ -127,7 +130,7 @@ def _content_path(message: int, item: int) -> str:
 
 
 Operation: TypeAlias = Annotated[
-    ChatCompletion | Add | Sum | Split | Edit | Slice | Concat,
+    ChatCompletion | Add | Sum | Split | Edit | Slice | Concat | Evaluate | Judge | Function,
     Discriminator("op"),
 ]
 OPS: Final = tuple(str(one.model_fields["op"].default) for one in get_args(get_args(Operation)[0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -80,10 +80,7 @@ def _check_writers(operations: Iterable[Operation]) -> None:
 def _in_order(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """Order operations after all they read from, earliest argument first (Kahn's algorithm on a heap)."""
     writer = {output: at for at, operation in enumerate(operations) for output in operation.outputs}
-    needs = [
-        {writer[position.variable] for position in operation.positions() if position.variable in writer}
-        for operation in operations
-    ]
+    needs = [{writer[id] for id in _reads(operation) if id in writer} for operation in operations]
     feeds: list[list[int]] = [[] for _ in operations]
     for at, sources in enumerate(needs):
         for source in sources:
@@ -106,3 +103,8 @@ def _in_order(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
             values=cycle,
         )
     return tuple(ordered)
+
+
+def _reads(operation: Operation) -> Iterator[str]:
+    yield from (position.variable for position in operation.positions())
+    yield from operation.beside

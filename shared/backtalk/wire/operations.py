@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictInt, StrictStr
 
-from backtalk.wire.base import Frozen, Identifier, absent
-from backtalk.wire.position import Position
+from backtalk.wire.base import Data, Frozen, Identifier, absent
+from backtalk.wire.position import Position, agreed
 
 One = Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=1)]
 Two = Annotated[tuple[Identifier, ...], Field(min_length=2, max_length=2)]
@@ -27,6 +27,11 @@ class Plain(Frozen):
     def positions(self) -> tuple[Position, ...]:
         """Return every read, in order: `inputs/0`, `inputs/1`."""
         return tuple(Position(f"inputs/{at}", None, id) for at, id in enumerate(self.inputs))
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The ids that are read and that no gradient passes to."""
+        return ()
 
     def part_refs(self) -> tuple[str, ...]:
         return ()
@@ -56,12 +61,31 @@ class Split(Plain):
     maxsplit: StrictInt = Field(default=-1, exclude_if=lambda number: number == -1)
 
 
-class Regrouping(Plain):
-    """Takes batches apart or puts them together: an item is read by a sample of another number."""
+class Sampled(Plain):
+    """Says itself how many samples it has, because of what it keeps for each, or because it takes batches apart."""
 
-    def batch(self, lengths: Mapping[str, int]) -> int:
-        """Return how many samples there are, from the lengths of the batches. Raises ValueError where they do not fit."""
+    def batch(self, lengths: Mapping[str, int]) -> int | None:
+        """Return how many samples there are, None for a scalar, from the lengths of the batches.
+
+        Raises ValueError where they do not fit.
+        """
         raise NotImplementedError
+
+    def agreed(self, lengths: Mapping[str, int]) -> int | None:
+        """Return the one length of all inputs that are batches. Raises ValueError where they differ."""
+        read = {f"inputs/{at}": lengths[id] for at, id in enumerate(self.inputs) if id in lengths}
+        return agreed("inputs", read)
+
+    def written(self, batch: int | None) -> Mapping[str, int | None]:
+        """Return how many items each output has, None for a scalar."""
+        return dict.fromkeys(self.outputs, batch)
+
+    def check(self, data: Sequence[Data]) -> None:
+        """Raise ValueError where the values of the outputs are not of the kind that it writes."""
+
+
+class Regrouping(Sampled):
+    """Takes batches apart or puts them together: an item is read by a sample of another number."""
 
 
 class Slice(Regrouping):
@@ -115,3 +139,35 @@ class Edit(Plain):
     op: Literal["edit"] = "edit"
     inputs: One
     outputs: One
+
+
+class Function(Sampled):
+    """A function of the program's, of which only its words are known: name, description, names of parameters.
+
+    Of an item that it failed with, `errors` and the output hold the error's text. `transmit` says whether a gradient
+    passes as it is, or by a question to the backward model.
+    """
+
+    op: Literal["function"] = "function"
+    outputs: One
+    name: StrictStr
+    description: StrictStr
+    parameters: tuple[StrictStr, ...]
+    transmit: Literal["verbatim", "model"]
+    errors: tuple[StrictStr | None, ...] | None = Field(default=None, exclude_if=absent)
+
+    def batch(self, lengths: Mapping[str, int]) -> int | None:
+        if len(self.parameters) != len(self.inputs):
+            raise ValueError(
+                f"parameters: has {len(self.parameters)} names; give one for each of the {len(self.inputs)} inputs"
+            )
+        batch = self.agreed(lengths)
+        if self.errors is not None and len(self.errors) != (batch or 1):
+            raise ValueError(
+                f"errors: has {len(self.errors)} entries; give one for each sample, which makes {batch or 1}"
+            )
+        return batch
+
+    def error(self, sample: int | None) -> str | None:
+        """Return what the function failed with for a sample."""
+        return None if self.errors is None else self.errors[sample or 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -18,3 +19,11 @@ class Position(NamedTuple):
     first: int = 0
     item: int = 0
     length: int | None = None
+
+
+def agreed(place: str, lengths: Mapping[str, int]) -> int | None:
+    """Return the one length of all batches, by path; None where there is none. Raises ValueError where they differ."""
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
+        raise ValueError(f"{place}: batch lengths differ ({told}); give all lists of a batch one length")
+    return next(iter(lengths.values()), None)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from backtalk.wire.operations import Regrouping
+from backtalk.wire.operations import Sampled
+from backtalk.wire.position import Position, agreed
 
 if TYPE_CHECKING:
     from backtalk.wire.graph import Graph, Operation, Variable
-    from backtalk.wire.position import Position
 
 T = TypeVar("T")
 _Named = TypeVar("_Named", "Variable", "Operation")
@@ -52,14 +52,21 @@ def scan(graph: Graph) -> Index:
         _check_parts(at, operation, graph)
         if operation.injected is not None:
             _check_injected(at, operation, positions)
-        if isinstance(operation, Regrouping):
-            batch: int | None = _of(at, operation.batch, lists)
+        if isinstance(operation, Sampled):
+            _check_beside(at, operation, variables, operations)
+            batch = _of(at, operation.batch, lists)
+            lengths = operation.written(batch)
         else:
             batch = _batch(at, positions, lists) if batched else None
+            lengths = None
         for output in operation.outputs:
-            _check_write(at, operation, output, batch, variables, writers)
+            length = batch if lengths is None else lengths[output]
+            _check_write(at, operation, output, length, variables, writers)
             writers[output] = at
             requires_grad[output] = wants
+        if lengths is not None:
+            assert isinstance(operation, Sampled)
+            _of(at, operation.check, [variables[output].data for output in operation.outputs])
         all_positions.append(positions)
         batches.append(batch)
     _check_producers(graph.variables, operations, writers)
@@ -83,6 +90,16 @@ def _bad_read(at: int, position: Position, variable: Variable | None) -> ValueEr
         f"{place}: reads {variable.id!r}, which operation {variable.producer!r} writes only later; "
         "an operation should read only what stands before it (a cycle, or a wrong order)"
     )
+
+
+def _check_beside(
+    at: int, operation: Sampled, variables: dict[str, Variable], operations: dict[str, int]
+) -> None:
+    """Hold what is read without a gradient to the same as every other read."""
+    for id in operation.beside:
+        variable = variables.get(id)
+        if variable is None or operations.get(variable.producer or "", -1) >= at:
+            raise _bad_read(at, Position(f"inputs/{operation.inputs.index(id)}", None, id), variable)
 
 
 def _check_parts(at: int, operation: Operation, graph: Graph) -> None:
@@ -121,19 +138,14 @@ def _batch(at: int, positions: Iterable[Position], lists: dict[str, int]) -> int
             lengths[path] = sample + 1
         elif id in lists:
             lengths[path] = lists[id]
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
-        raise ValueError(
-            f"operations/{at}: batch lengths differ ({told}); give all lists of a batch one length"
-        )
-    return next(iter(lengths.values()), None)
+    return agreed(f"operations/{at}", lengths)
 
 
 def _check_write(
     at: int,
     operation: Operation,
     output: str,
-    batch: int | None,
+    expected: int | None,
     variables: dict[str, Variable],
     writers: dict[str, int],
 ) -> None:
@@ -150,9 +162,9 @@ def _check_write(
             f"{path}: {output!r} names the producer {variable.producer!r}; it should be {operation.id!r}"
         )
     length = len(variable.data) if isinstance(variable.data, tuple) else None
-    if length != batch:
+    if length != expected:
         raise ValueError(
-            f"{path}: {output!r} has {length or 'no'} items, the operation's batch {batch or 'none'}"
+            f"{path}: {output!r} has {length or 'no'} items; what the operation writes there has {expected or 'none'}"
         )
 
 

@@ -1,0 +1,66 @@
+"""What there is to show of one use of a function of the program's: its words, what it was given, what it gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backtalk.prompt import as_text
+from backtalk.wire.operations import Function
+from backward_worker.backward import Step
+from backward_worker.case import Text
+from backward_worker.criticism import Criticisms, criticisms
+from backward_worker.gradient import TextGradient
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value that the function was given, and the parameter it was given as."""
+
+    parameter: str
+    path: str
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """All that is shown of one use of a function; the same for every input that is asked about.
+
+    Where the function `failed`, `output` is the error.
+    """
+
+    name: str
+    description: str
+    given: tuple[Given, ...]
+    role: str
+    output: str
+    failed: bool
+    said: Criticisms
+    texts: tuple[Text, ...]
+
+
+def use(step: Step[TextGradient], sample: int | None) -> Use:
+    """Return what there is to show of one sample."""
+    operation, variables = step.operation, step.graph.index.variables
+    assert isinstance(operation, Function)
+    wanted = {target.position.path for target in step.targets if target.sample == sample}
+    given = tuple(
+        Given(
+            parameter,
+            position.path,
+            variables[position.variable].role,
+            as_text(variables[position.variable].value(sample)),
+        )
+        for parameter, position in zip(operation.parameters, operation.positions(), strict=True)
+    )
+    output, error = variables[operation.outputs[0]], operation.error(sample)
+    return Use(
+        name=operation.name,
+        description=operation.description,
+        given=given,
+        role=output.role,
+        output=as_text(output.value(sample)) if error is None else error,
+        failed=error is not None,
+        said=criticisms(step, sample, "output"),
+        texts=tuple(Text(one.path, one.role, one.text, one.path in wanted) for one in given),
+    )
