@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server /opt/rabbitmq/sbin/rabbitmq-server)
 
-.PHONY: help setup rabbitmq demo test test-all check format bench schemas clean
+.PHONY: help setup rabbitmq graphviz demo test test-all check format bench schemas clean
 
 help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
@@ -29,10 +29,14 @@ setup: .venv/.ready
 rabbitmq:
 	@test -n "$(RABBITMQ)$(BACKTALK_AMQP_URL)$(BACKTALK_TEST_AMQP_URL)" || command -v rabbitmq-server >/dev/null || scripts/apt-install rabbitmq-server
 
+# draws the graphs; without it they are listed, and the tests look at that
+graphviz:
+	@command -v dot >/dev/null || scripts/apt-install graphviz || echo "Going on without Graphviz."
+
 demo: setup rabbitmq
 	@$(BIN)/backtalk demo
 
-test: setup rabbitmq
+test: setup rabbitmq graphviz
 	@$(BIN)/pytest
 
 # checks that need more than Python and RabbitMQ: none yet

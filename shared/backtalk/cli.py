@@ -26,6 +26,7 @@ from rich.progress import (
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
 from backtalk.client.batchfile import BadFile, read_requests
 from backtalk.client.submit import Summary, submit
+from backtalk.drawing import NoDot, read, write
 from backtalk.schemas import write_schemas
 
 app = typer.Typer(
@@ -157,6 +158,33 @@ def render(
         typer.echo(rendering.as_text(sent) + "\n")
     for warning in rendered.warnings:
         console.print(f"backtalk: {warning}", style="yellow", markup=False, highlight=False)
+
+
+@app.command(
+    epilog="Examples: backtalk graph result.json | backtalk graph graph.json --gradients gradients.json --out graph.svg "
+    "| backtalk graph - --out graph.dot < feedback.json"
+)
+def graph(
+    file: Annotated[
+        typer.FileBinaryRead, typer.Argument(help="JSON that holds a graph; - is the standard input.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Where it goes: .html, .dot, .gv, or .svg, which needs Graphviz."),
+    ] = Path("graph.html"),
+    gradients: Annotated[
+        typer.FileBinaryRead | None, typer.Option(help="The answer to feedback on the graph, as JSON.")
+    ] = None,
+) -> None:
+    """Draw variables, operations and gradients: a page to click through, a picture, or the source of one.
+
+    FILE is a graph, a completion result, a feedback body (fragments are joined), or {"graph": …, "gradients": …}.
+    """
+    try:
+        write(out, *read(file, gradients))
+    except (ValueError, NoDot) as error:
+        raise BadFile(str(error)) from error
+    typer.echo(out)
 
 
 @app.command(epilog="Example: backtalk demo")
