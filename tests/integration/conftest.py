@@ -10,13 +10,14 @@ import asyncio
 import gzip
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import aio_pika
 import pytest
@@ -27,9 +28,12 @@ from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from backtalk.autodiff import close, connect
 from backtalk.client import Client
 from backtalk.local.broker import PrivateBroker
 from backtalk.local.simulated_model import SimulatedModel
+from backtalk.models import get_backward_model_client, set_backward_model_client
+from backtalk.models.backward import forget_backward_model_client
 from backtalk.runtime.process import serve
 from backtalk.runtime.settings import EndpointSettings, Settings
 from backtalk.transport.rabbitmq import declare
@@ -398,6 +402,59 @@ def model(round_trip: Stage) -> SimulatedModel:
 async def client(round_trip: Stage) -> Client:
     """Return a client with both workers at the other end."""
     return await round_trip.client()
+
+
+class Elsewhere:
+    """A stage whose workers run in a thread of their own, so that a test may block as a program does."""
+
+    def __init__(self, new_stage: Callable[[], Stage], *, forward: int = 1) -> None:
+        self._new_stage, self._forward = new_stage, forward
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.do(self._start())
+        connect(self.stage.url, namespace=self.stage.names.namespace)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        close()
+        self.do(self.stage.__aexit__())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._loop.close()
+
+    def do(self, work: Any) -> Any:
+        """Do something where the workers are, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+
+    @property
+    def model(self) -> SimulatedModel:
+        return self.stage.model
+
+    async def _start(self) -> None:
+        self.stage = await self._new_stage().__aenter__()
+        for _ in range(self._forward):
+            await self.stage.worker("forward")
+        await self.stage.worker("backward")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(new_stage: Callable[[], Stage]) -> Iterator[Elsewhere]:
+    """Run both workers in another thread for a whole module, and let programs use them."""
+    with Elsewhere(new_stage) as running:
+        yield running
+
+
+@pytest.fixture
+def program(elsewhere: Elsewhere) -> Iterator[Elsewhere]:
+    """Return what a program runs on: the model it asks, with nothing left over from the test before."""
+    elsewhere.model.reset()
+    set_backward_model_client("openai/gpt-4o")
+    get_backward_model_client().clear_usage()
+    yield elsewhere
+    forget_backward_model_client()
 
 
 @pytest.fixture(scope="session", autouse=True)

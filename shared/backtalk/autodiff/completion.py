@@ -1,0 +1,154 @@
+"""Chat completions of a program: checked here, done by forward workers, a large batch by several of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from backtalk.autodiff.batches import Batch, joined
+from backtalk.autodiff.jobs import Draft, drafted
+from backtalk.autodiff.operations import is_recorded
+from backtalk.autodiff.session import Work, current
+from backtalk.autodiff.steps import Step, next_number, read
+from backtalk.autodiff.variable import Variable
+from backtalk.autodiff.warn import PartialWarning
+from backtalk.client import Client, Refused
+from backtalk.models.client import ModelClient
+from backtalk.wire.errors import Code
+from backtalk.wire.jobs import CompletionResult
+
+ITEMS_PER_JOB: Final = 16
+
+
+class Response(Variable):
+    """What a model answered. `completions` are the answers as the endpoint gave them, one for each item.
+
+    An item that failed has None as data, and `{"error"}` among the completions.
+    """
+
+    completions: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message of the next call, with its calls of tools.
+
+        >>> messages += [response.message, {"role": "tool", …}]  # doctest: +SKIP
+
+        Raises ValueError for a batch, of which each item would need a message of its own.
+        """
+        if len(self.completions) != 1 or isinstance(self.data, list):
+            raise ValueError("message: the answer to a batch is no single message")
+        said = self.completions[0]["choices"][0]["message"]
+        calls = {"tool_calls": said["tool_calls"]} if said.get("tool_calls") else {}
+        return {"role": "assistant", "content": [self], **calls}
+
+
+def chat_completion(
+    forward_model_client: ModelClient,
+    messages: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    items_per_job: int = ITEMS_PER_JOB,
+    **completion_args: Any,
+) -> Response:
+    """Ask a model, and return its answer: a text, or for a batch a list of texts, aligned with the inputs.
+
+    Messages are OpenAI's, with a list of Variables as `content`, which are joined; parts that are no text (images) may
+    stand between them as OpenAI writes them. `inputs` fill `{placeholders}`: a text, a list of texts, a Variable, or a
+    list of Variables. Any list makes a batch, scalars serve every item; a batch is sent as jobs of `items_per_job`, so
+    that many forward workers share it. Descriptions of `tools` and `tool_templates` may be Variables as well.
+
+    Raises ValueError and TypeError where messages and inputs do not fit together, Refused where the worker or the
+    endpoint could not do it. Items of a batch that failed are None, and a PartialWarning tells of them.
+    """
+    call = _prepared(forward_model_client, messages, inputs, items_per_job, completion_args)
+    return call.finish(current().run(call.send))
+
+
+async def achat_completion(
+    forward_model_client: ModelClient,
+    messages: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    items_per_job: int = ITEMS_PER_JOB,
+    **completion_args: Any,
+) -> Response:
+    """Do what `chat_completion` does, without blocking the event loop."""
+    call = _prepared(forward_model_client, messages, inputs, items_per_job, completion_args)
+    return call.finish(await current().arun(call.send))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call under way: the parts of its batch and, where it is recorded, its place in the order of submission."""
+
+    model_client: ModelClient
+    draft: Draft
+    batch: Batch
+    number: int
+    recorded: bool
+
+    @property
+    def send(self) -> Work[Sequence[CompletionResult]]:
+        jobs = [self.draft.job(part) for part in self.batch.parts]
+
+        async def send(client: Client) -> Sequence[CompletionResult]:
+            return await asyncio.gather(*(client.call(job) for job in jobs))
+
+        return send
+
+    def finish(self, results: Sequence[CompletionResult]) -> Response:
+        """Return the answer; the graph is kept where the call is recorded."""
+        completions = tuple(self._completions(results))
+        for completion in completions:
+            if "error" not in completion:
+                self.model_client.spend(
+                    completion.get("usage") or {}, model=completion.get("model") or self.draft.model
+                )
+        if all(result.status == "failed" for result in results):
+            results[0].raise_for_status()
+        for result in results:
+            if result.graph_omitted:
+                raise Refused(
+                    Code.PAYLOAD_TOO_LARGE,
+                    "the graph of this call is too large for one message; give a smaller items_per_job",
+                )
+        _warn_of(completions)
+        graph, output = joined(self.batch, results)
+        step = Step(self.number, graph, read(self.draft.handles)) if self.recorded else None
+        response = Response.written(graph.index.variables[output], step)
+        response.completions = completions
+        return response
+
+    def _completions(self, results: Sequence[CompletionResult]) -> Iterator[Mapping[str, Any]]:
+        for part, result in zip(self.batch.parts, results, strict=True):
+            error = {"error": result.error.model_dump(mode="json")} if result.error else {}
+            yield from result.completions or (error,) * (part.length or 1)
+
+
+def _prepared(
+    model_client: ModelClient,
+    messages: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Any] | None,
+    items_per_job: int,
+    completion_args: Mapping[str, Any],
+) -> _Call:
+    if items_per_job < 1:
+        raise ValueError(f"items_per_job is {items_per_job}; it must be 1 or more")
+    draft = drafted(model_client, messages, inputs or {}, completion_args)
+    return _Call(
+        model_client, draft, Batch.of(draft, items_per_job), next_number(), is_recorded(draft.handles)
+    )
+
+
+def _warn_of(completions: Sequence[Mapping[str, Any]]) -> None:
+    errors = [completion["error"] for completion in completions if "error" in completion]
+    if errors:
+        warnings.warn(
+            f"{len(errors)} of {len(completions)} items failed; the first: {errors[0]['code']}: {errors[0]['message']}",
+            PartialWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,90 @@
+"""The data of a Variable as a program gives it: checked, made uniform, and shown in short."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+Scalar: TypeAlias = str | int | float
+Data: TypeAlias = Scalar | list[Any] | tuple[Any, ...]
+Normal: TypeAlias = Scalar | tuple[Scalar | None, ...]
+
+_END: Final = 20
+_ITEMS: Final = 3
+
+
+def value_of(data: Any) -> Normal:
+    """Return data as it is recorded: a scalar, or a tuple, the batch; ints beside floats become floats.
+
+    Raises TypeError for other types and for lists that mix texts and numbers, ValueError for an empty list and for
+    numbers that JSON does not have.
+    """
+    if isinstance(data, list | tuple):
+        return _batch(data)
+    if not isinstance(data, str | int | float):
+        raise TypeError(
+            f"data must be one str, int or float, or a list or tuple of these; it is {_named(data)}"
+        )
+    _check_finite(data)
+    return data
+
+
+def _batch(items: Sequence[Any]) -> tuple[Scalar | None, ...]:
+    if not items:
+        raise ValueError("data is an empty list; a batch has at least one item")
+    there = [item for item in items if item is not None]
+    if all(isinstance(item, str) for item in there):
+        return tuple(items)
+    if not all(isinstance(item, int | float) for item in there):
+        kinds = ", ".join(sorted({_named(item) for item in there}))
+        raise TypeError(f"a list as data must hold texts only or numbers only; this one holds {kinds}")
+    for item in there:
+        _check_finite(item)
+    if any(isinstance(item, float) for item in there):
+        return tuple(None if item is None else float(item) for item in items)
+    return tuple(items)
+
+
+def _named(value: Any) -> str:
+    return type(value).__name__
+
+
+def _check_finite(value: Scalar) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"data is {value}, which no message can hold; use a finite number or a text")
+
+
+def items_of(value: Normal) -> int | None:
+    """Return how many items a batch has, None for a scalar."""
+    return len(value) if isinstance(value, tuple) else None
+
+
+def check_same_length(new: Normal, old: Normal) -> None:
+    """Refuse to put a list in the place of a scalar, or of a list of another length. Raises ValueError."""
+    if items_of(new) == items_of(old):
+        return
+    told = ["a scalar" if count is None else f"a list of {count}" for count in (items_of(new), items_of(old))]
+    raise ValueError(f"{told[0]} cannot take the place of {told[1]}; give data of the same shape")
+
+
+def text_of(value: Any) -> str:
+    """Return a scalar as text, as a prompt shows it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else str(value)
+
+
+def short(value: Normal) -> str:
+    """Return data in short: both ends of a long text, the first and last three of a long list."""
+    if not isinstance(value, tuple):
+        return _short(value)
+    shown = [_short(item) for item in value]
+    if len(shown) > 2 * _ITEMS:
+        shown = [*shown[:_ITEMS], "...", *shown[-_ITEMS:]]
+    return f"[{', '.join(shown)}]"
+
+
+def _short(value: Scalar | None) -> str:
+    text = str(value)
+    return text if len(text) <= 2 * _END else f"{text[:_END]}...{text[-_END:]}"

@@ -1,0 +1,52 @@
+"""Checkpoints: what was learnt, as JSON. Nothing in them runs, and no key is ever in one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from backtalk.models.client import check_json
+
+VERSION: Final = 1
+_MARK: Final = "backtalk_checkpoint"
+
+
+def save(state: Mapping[str, Any], path: str | Path) -> None:
+    """Write the state of modules and optimizers to a file, whole or not at all.
+
+    >>> save({"model": assistant.state_dict(), "optimizer": optimizer.state_dict()}, "step-3.json")  # doctest: +SKIP
+
+    Raises TypeError with the dotted path of what JSON cannot hold.
+    """
+    check_json(state, "state")
+    path = Path(path)
+    text = json.dumps({_MARK: VERSION, "state": state}, ensure_ascii=False, indent=1, allow_nan=False)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Return the state in a file that `save` wrote. Raises ValueError for other files and for later versions."""
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is no checkpoint, but something that JSON cannot read: {error}") from error
+    version = found.get(_MARK) if isinstance(found, dict) else None
+    if version is None:
+        raise ValueError(f"{path}: is no checkpoint; name a file that backtalk.save wrote")
+    if version != VERSION:
+        raise ValueError(
+            f"{path}: is a checkpoint of version {version}; this Backtalk reads version {VERSION}"
+        )
+    state: dict[str, Any] = found["state"]
+    return state

@@ -1,0 +1,104 @@
+"""Modules that ask models; what they are called with is kept in checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from backtalk import functional
+from backtalk.autodiff.completion import ITEMS_PER_JOB, Response
+from backtalk.autodiff.evaluation import Evaluated, Target
+from backtalk.autodiff.variable import Variable
+from backtalk.cognitive.module import Module
+from backtalk.models.client import ModelClient
+
+# part of the program, and may hold Variables
+_NOT_SAVED: Final = frozenset({"tools", "tool_choice", "tool_templates", "backtalk"})
+
+
+class Asking(Module):
+    """A module that asks a model. `completion_args` are the arguments of calls that do not say them."""
+
+    def __init__(self, *, items_per_job: int = ITEMS_PER_JOB, **completion_args: Any) -> None:
+        super().__init__()
+        self.items_per_job = items_per_job
+        self.completion_args: dict[str, Any] = completion_args
+        self._last: dict[str, Any] = {}
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return the arguments of the last call, which a loaded module takes for its own."""
+        told = self._last or self.completion_args
+        kept = {name: value for name, value in told.items() if name not in _NOT_SAVED}
+        return {"completion_args": kept} if kept else {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        self.completion_args = {**self.completion_args, **state["completion_args"]}
+
+    def merged(self, completion_args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call, and remember them."""
+        self._last = {**self.completion_args, **completion_args}
+        return {"items_per_job": self.items_per_job, **self._last}
+
+
+class ChatCompletion(Asking):
+    """Asks a model; see `backtalk.functional.chat_completion`.
+
+    >>> chat = ChatCompletion(model="gpt-4o", temperature=0)
+    >>> response = chat(model_client, messages, inputs={"language": "Italian"})  # doctest: +SKIP
+    """
+
+    def forward(
+        self,
+        forward_model_client: ModelClient,
+        messages: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any] | None = None,
+        **completion_args: Any,
+    ) -> Response:
+        """Return the model's answer: a text, or for a batch a list of texts."""
+        return functional.chat_completion(
+            forward_model_client, messages, inputs, **self.merged(completion_args)
+        )
+
+    async def aforward(
+        self,
+        forward_model_client: ModelClient,
+        messages: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any] | None = None,
+        **completion_args: Any,
+    ) -> Response:
+        """Do the same without blocking the event loop."""
+        return await functional.achat_completion(
+            forward_model_client, messages, inputs, **self.merged(completion_args)
+        )
+
+
+class LMJudgeEvaluator(Asking):
+    """Scores a prediction by a model; see `backtalk.functional.lm_judge_evaluator`."""
+
+    def forward(
+        self,
+        model_client: ModelClient,
+        messages: Sequence[Mapping[str, Any]],
+        prediction: Variable,
+        target: Target = None,
+        inputs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Evaluated:
+        """Return score and explanation."""
+        return functional.lm_judge_evaluator(
+            model_client, messages, prediction, target, inputs, **self.merged(options)
+        )
+
+    async def aforward(
+        self,
+        model_client: ModelClient,
+        messages: Sequence[Mapping[str, Any]],
+        prediction: Variable,
+        target: Target = None,
+        inputs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Evaluated:
+        """Do the same without blocking the event loop."""
+        return await functional.alm_judge_evaluator(
+            model_client, messages, prediction, target, inputs, **self.merged(options)
+        )

@@ -1,0 +1,85 @@
+"""What calls have used: tokens, and money where the price is known."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final, Self
+
+CURRENCY: Final = "USD"
+_NOTHING: Final = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+class Usage:
+    """A running total, for any number of threads. One call of unknown price makes the cost unknown: null, never 0."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._tokens: dict[str, Any] = dict(_NOTHING)
+            self._calls = 0
+            self._amount: Decimal | None = Decimal(0)
+
+    def add(self, used: Mapping[str, Any], *, endpoint: str, model: str | None, calls: int = 1) -> None:
+        """Add what some calls of one model have used, as OpenAI's `usage` objects say it."""
+        amount = price(used, endpoint=endpoint, model=model) if calls else Decimal(0)
+        with self._lock:
+            self._tokens = _sum(self._tokens, {key: value for key, value in used.items() if key != "calls"})
+            self._calls += calls
+            self._amount = None if self._amount is None or amount is None else self._amount + amount
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return tokens with their details, `calls`, and `cost`: `{"amount": dollars or None, "currency": "USD"}`."""
+        with self._lock:
+            amount = None if self._amount is None else float(self._amount)
+            return {
+                **copy.deepcopy(self._tokens),
+                "calls": self._calls,
+                "cost": {"amount": amount, "currency": CURRENCY},
+            }
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = type(self)()
+        with self._lock:
+            kept = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+            copied.__dict__.update(copy.deepcopy(kept, memo))
+        return copied
+
+
+def price(used: Mapping[str, Any], *, endpoint: str, model: str | None) -> Decimal | None:
+    """Return what a call cost in dollars, by the price list of the provider that the endpoint is named after.
+
+    None where there is no such provider, no such model, or no count of tokens.
+    """
+    from genai_prices import Usage as Priced  # noqa: PLC0415  a price list is of use only to who asks models
+    from genai_prices import calc_price  # noqa: PLC0415
+
+    if model is None or not used.get("total_tokens"):
+        return None
+    details = used.get("prompt_tokens_details") or {}
+    counted = Priced(
+        input_tokens=used.get("prompt_tokens"),
+        cache_read_tokens=details.get("cached_tokens"),
+        output_tokens=used.get("completion_tokens"),
+    )
+    try:
+        return calc_price(counted, model, provider_id=endpoint).total_price
+    except (LookupError, ValueError):
+        return None
+
+
+def _sum(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sum of usage objects, nested details included; what is no number is left out."""
+    summed = dict(known)
+    for key, value in more.items():
+        if isinstance(value, Mapping):
+            summed[key] = _sum(summed.get(key) or {}, value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            summed[key] = summed.get(key, 0) + value
+    return summed

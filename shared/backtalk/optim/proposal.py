@@ -1,0 +1,55 @@
+"""What a model proposes for a text: read out of its reply, and checked before anything is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from backtalk.autodiff.reply import aloud
+
+_NEW: Final = re.compile(
+    r"<new(?:-[0-9a-f]+)?>(?P<text>.*?)(?:</new(?:-[0-9a-f]+)?>|\Z)", re.DOTALL | re.IGNORECASE
+)
+_PLACEHOLDER: Final = re.compile(r"(?<!\{)\{[A-Za-z_]\w*\}(?!\})")
+_TOKEN: Final = re.compile(r"\{\{\s*[A-Za-z_]\w*\s*\}\}")
+
+
+def read(reply: str, boundary: str) -> str | None:
+    """Return the text that a reply proposes, None where it marks none.
+
+    A missing end tag, and a tag without its boundary, are taken as they were meant.
+    """
+    said = aloud(reply)
+    opened, closed = f"<new-{boundary}>", f"</new-{boundary}>"
+    if opened in said:
+        # the text itself may speak of such tags: it ends at the last one
+        rest = said.partition(opened)[2]
+        return (rest.rpartition(closed)[0] if closed in rest else rest).strip()
+    found = _NEW.search(said)
+    return found["text"].strip() if found else None
+
+
+def problems(before: str, proposed: str | None, *, finished: bool, max_length: int | None) -> Iterator[str]:
+    """Yield what keeps a proposal from being taken, in words for the model that made it."""
+    if not finished:
+        yield "The reply was cut off before its end; write less."
+        return
+    if proposed is None:
+        yield "The reply does not hold the new text between the two tags it was asked for."
+        return
+    if not proposed:
+        yield "The new text is empty."
+    if lost := [one for one in placeholders(before) if one not in proposed]:
+        yield f"The new text has lost {', '.join(lost)}; each must stand in it, exactly as in the old text."
+    if max_length is not None and len(proposed) > max_length:
+        yield f"The new text has {len(proposed)} characters; it may have at most {max_length}."
+
+
+def placeholders(text: str) -> list[str]:
+    """Return what a program fills in: `{name}` and `{{token}}`, each once, as they are written.
+
+    >>> placeholders("Greet {name} by {{ func_call_token }}, not {0} or {'a': 1}.")
+    ['{name}', '{{ func_call_token }}']
+    """
+    return list(dict.fromkeys([*_PLACEHOLDER.findall(text), *_TOKEN.findall(text)]))

@@ -1,0 +1,233 @@
+"""Textual gradient descent: a model rewrites each parameter as its gradients ask, and nothing unchecked is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from backtalk.autodiff.completion import achat_completion
+from backtalk.autodiff.mode import no_grad
+from backtalk.autodiff.session import current
+from backtalk.autodiff.variable import Variable
+from backtalk.autodiff.warn import PartialWarning
+from backtalk.client import Client
+from backtalk.models.client import ModelClient, check_json
+from backtalk.optim import saved
+from backtalk.optim.groups import Group, Params, grouped
+from backtalk.optim.prompt import Prompt, Update, default_messages, text_in
+from backtalk.optim.proposal import problems, read
+from backtalk.optim.saved import State
+
+Accept: TypeAlias = Callable[[Variable, Variable], "bool | Awaitable[bool]"]
+
+ASKED_AT_MOST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """A new text for a parameter, or None and why there is none."""
+
+    text: str | None
+    why: str = ""
+
+
+class TGD:
+    """Rewrites parameters as their gradients ask, each by one completion job, all at once.
+
+    >>> optimizer = TGD(assistant.parameters(), OpenAI(model="gpt-4o"), constraints=["Stay polite."])  # doctest: +SKIP
+    >>> optimizer.clear_grad(); explanation.backward(); optimizer.step()  # doctest: +SKIP
+
+    `params` are leaves that hold one text each, or dicts of `params` with options of their own. `constraints` are rules,
+    and `in_context_examples` examples, that the model is shown; with `momentum` also the last so many versions and what
+    was said of them. A proposal is refused, and asked for again with the reasons, that loses a `{placeholder}` or a
+    `{{token}}` of the text, or is longer than `max_length` characters; it is never repaired. `accept(parameter,
+    before)`, which may be a coroutine function, is called while the parameter holds its new text, and may refuse it:
+    then the text is as it was. A parameter whose gradients are all empty is left alone, at no cost.
+
+    `messages` with `inputs` replace the optimizer's own; they may use `{boundary}`, `{role}`, `{variable}`,
+    `{gradients}`, `{constraints}`, `{examples}` and `{history}`, and must ask for the new text between
+    `<new-{boundary}>` and `</new-{boundary}>`.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        model_client: ModelClient,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        constraints: Sequence[str | Variable] = (),
+        momentum: int = 0,
+        in_context_examples: Sequence[str | Variable] = (),
+        *,
+        accept: Accept | None = None,
+        max_length: int | None = None,
+        **completion_args: Any,
+    ) -> None:
+        check_json(completion_args, "completion_args")
+        self.model_client = model_client
+        self.completion_args = completion_args
+        self.param_groups: list[Group] = grouped(
+            params,
+            constraints=constraints,
+            momentum=momentum,
+            in_context_examples=in_context_examples,
+            max_length=max_length,
+        )
+        self.state: State = {}
+        self._messages = messages or default_messages()
+        self._inputs = dict(inputs or {})
+        self._accept = accept
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with options of their own; what is not said is as in the first group."""
+        taken = [one for known in self.param_groups for one in known.params]
+        first = self.param_groups[0]
+        defaults = {name: getattr(first, name) for name in Group.options()}
+        self.param_groups += grouped([group], taken=taken, **defaults)
+
+    def clear_grad(self) -> None:
+        """Empty the gradients of all parameters, in place."""
+        for parameter in self._parameters():
+            parameter.grad.clear()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Rewrite every parameter that something was said of, and return what `closure`, called first, returned.
+
+        A parameter whose proposals were all refused stays as it is, and a PartialWarning says why. Raises Refused where
+        a call failed, after all others have been taken.
+        """
+        result = closure() if closure else None
+        wanting = self._wanting()
+        asked = current().run(lambda _: self._ask(wanting))
+        for (group, parameter), answer in zip(wanting, asked, strict=True):
+            text = _taken(parameter, answer)
+            if text is None:
+                continue
+            before, verdict = self._try(parameter, text)
+            self._settle(group, parameter, before, _waited_for(verdict))
+        _raise_first(asked)
+        return result
+
+    async def astep(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Do what `step` does, without blocking the event loop; `closure` may be a coroutine function."""
+        result = closure() if closure else None
+        if inspect.isawaitable(result):
+            result = await result
+        wanting = self._wanting()
+        asked = await self._ask(wanting)
+        for (group, parameter), answer in zip(wanting, asked, strict=True):
+            text = _taken(parameter, answer)
+            if text is None:
+                continue
+            before, verdict = self._try(parameter, text)
+            self._settle(group, parameter, before, await verdict if inspect.isawaitable(verdict) else verdict)
+        _raise_first(asked)
+        return result
+
+    # ---- one step
+
+    def _parameters(self) -> Iterable[Variable]:
+        return (parameter for group in self.param_groups for parameter in group.params)
+
+    def _wanting(self) -> list[tuple[Group, Variable]]:
+        return [
+            (group, parameter)
+            for group in self.param_groups
+            for parameter in group.params
+            if any(text_in(gradient) for gradient in parameter.grad)
+        ]
+
+    async def _ask(self, wanting: Sequence[tuple[Group, Variable]]) -> list[_Proposal | BaseException]:
+        """Return a proposal for each parameter, all asked for at once; what is paid for survives another's failure."""
+        return await asyncio.gather(
+            *(self._propose(group, parameter) for group, parameter in wanting), return_exceptions=True
+        )
+
+    async def _propose(self, group: Group, parameter: Variable) -> _Proposal:
+        """Ask for a new text until one can be taken, with the reasons why the last could not."""
+        history = self.state.get(parameter, {}).get("momentum_buffer", ())
+        prompt = Prompt.of(parameter, group.constraints, group.in_context_examples, history)
+        messages = [dict(message) for message in self._messages]
+        inputs = prompt.inputs(messages, self._inputs)
+        why: list[str] = []
+        for _ in range(ASKED_AT_MOST):
+            with no_grad():
+                reply = await achat_completion(self.model_client, messages, inputs, **self.completion_args)
+            finished = reply.completions[0]["choices"][0].get("finish_reason") != "length"
+            proposed = read(reply.data, prompt.boundary)
+            why = list(problems(parameter.data, proposed, finished=finished, max_length=group.max_length))
+            if not why:
+                return _Proposal(proposed)
+            messages += [
+                {"role": "assistant", "content": [reply]},
+                {"role": "user", "content": [Variable("\n".join([*why, "Write it once more."]))]},
+            ]
+        return _Proposal(None, " ".join(why))
+
+    def _try(self, parameter: Variable, text: str) -> tuple[Variable, Any]:
+        """Give a parameter its new text and ask whether it may stay; return what was before, and the verdict."""
+        before = copy.deepcopy(parameter)
+        parameter.data = text
+        if self._accept is None:
+            return before, True
+        try:
+            return before, self._accept(parameter, before)
+        except BaseException:
+            parameter.data = before.data
+            raise
+
+    def _settle(self, group: Group, parameter: Variable, before: Variable, verdict: object) -> None:
+        """Keep the new text, and remember the old one as long as momentum says; or take the old one back."""
+        if not verdict:
+            parameter.data = before.data
+        elif group.momentum:
+            updates = self.state.setdefault(parameter, {"momentum_buffer": []})["momentum_buffer"]
+            updates.append(Update(before, list(parameter.grad)))
+            del updates[: -group.momentum]
+
+    # ---- checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what checkpoints hold: options, completion arguments, gradients, and the last updates."""
+        return saved.state_of(self.param_groups, self.state, self.completion_args)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned. Raises ValueError where groups or their sizes differ."""
+        self.param_groups, self.state = saved.restored(state, self.param_groups)
+        self.completion_args = dict(state["completion_args"])
+
+
+def _taken(parameter: Variable, answer: _Proposal | BaseException) -> str | None:
+    """Return the text that a parameter is to take, None where there is no new one."""
+    if isinstance(answer, BaseException):
+        return None
+    if answer.text is None:
+        warnings.warn(
+            f"{parameter.role or 'a parameter'!r} stays as it is: {ASKED_AT_MOST} proposals were refused, "
+            f"the last because: {answer.why}",
+            PartialWarning,
+            stacklevel=3,
+        )
+    return None if answer.text == parameter.data else answer.text
+
+
+def _raise_first(asked: Iterable[object]) -> None:
+    for answer in asked:
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+def _waited_for(verdict: object) -> object:
+    """Return a verdict; one that is awaited, once it is there."""
+    if not inspect.isawaitable(verdict):
+        return verdict
+
+    async def awaited(_: Client) -> object:
+        return await verdict
+
+    return current().run(awaited)
