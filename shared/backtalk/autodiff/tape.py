@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backtalk.autodiff.steps import Read, graph_of, leading_to, reads_of
+from backtalk.autodiff.variable import Gradient, Variable
 from backtalk.wire.feedback import Entry
 from backtalk.wire.graph import Graph
-
-if TYPE_CHECKING:
-    from backtalk.autodiff.variable import Variable
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ def _gradients(graph: Graph, reads: Iterable[Read]) -> dict[str, list[Entry]]:
     """Return the gradients that the handles of a graph hold, of the values that are in it."""
     found: dict[str, list[Entry]] = {}
     for handle in dict.fromkeys(one.handle for one in reads):
-        for id, entry in handle.entries():
-            if id in graph.index.variables:
-                found.setdefault(id, []).append(entry)
+        for one in handle.grad if handle.is_leaf or handle.retains_grad else ():
+            if isinstance(one, Gradient) and one.about in graph.index.variables:
+                found.setdefault(one.about, []).append(one.entry)
     return found

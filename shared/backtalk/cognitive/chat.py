@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from backtalk import functional
 from backtalk.autodiff.completion import ITEMS_PER_JOB, Response
-from backtalk.autodiff.evaluation import Evaluated, Target
+from backtalk.autodiff.measure import Evaluated, Target
 from backtalk.autodiff.variable import Variable
 from backtalk.cognitive.module import Module
 from backtalk.models.client import ModelClient

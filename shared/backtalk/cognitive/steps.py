@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from backtalk import functional
-from backtalk.autodiff.evaluation import Evaluated, Target
+from backtalk.autodiff.measure import Evaluated, Target
 from backtalk.autodiff.variable import Variable
 from backtalk.cognitive.module import Module
 

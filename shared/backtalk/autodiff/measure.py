@@ -1,0 +1,115 @@
+"""What is common to all evaluations: the items that are compared, what a success is, and how they are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from backtalk.autodiff.operations import recorded
+from backtalk.autodiff.values import Scalar
+from backtalk.autodiff.variable import Variable
+from backtalk.wire.evaluations import Evaluate, Judge
+
+Score: TypeAlias = int | float
+Scored: TypeAlias = tuple[Score | None, str]
+Target: TypeAlias = "Scalar | Sequence[Scalar] | Variable | None"
+Evaluated: TypeAlias = tuple[Variable, Variable]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is measured, in words; when that is a success; and how the scores of a batch become one."""
+
+    purpose: str
+    success: Callable[[list[Score]], bool] | None
+    reduce: Callable[[list[Score]], Score] | None
+    reduction: str | None
+
+    @classmethod
+    def of(
+        cls,
+        purpose: str | Variable,
+        success_fn: Callable[[list[Score]], bool] | None,
+        reduction_fn: Callable[[list[Score]], Score] | None,
+        reduction_fn_purpose: str | Variable | None,
+    ) -> Measure:
+        """Return a measure, checked. Raises ValueError where only one of reduction and its purpose is given."""
+        reduction = _words(reduction_fn_purpose)
+        if (reduction_fn is None) != (reduction is None):
+            raise ValueError("reduction_fn and reduction_fn_purpose go together; give both, or None for both")
+        return cls(_words(purpose) or "", success_fn, reduction_fn, reduction)
+
+    def succeeded(self, scores: Sequence[Score | None]) -> tuple[bool, ...]:
+        """Tell of each sample whether nothing is left to criticise: all of them, or it by itself, are a success."""
+        success = self.success
+        if success is None:
+            return (False,) * len(scores)
+        if None not in scores and success([score for score in scores if score is not None]):
+            return (True,) * len(scores)
+        return tuple(score is not None and bool(success([score])) for score in scores)
+
+    def total(self, scores: Sequence[Score | None]) -> Any:
+        """Return the one score of a batch, or all of them where they stay apart. Failed items do not count."""
+        if self.reduce is None:
+            return list(scores)
+        return self.reduce([score for score in scores if score is not None])
+
+
+def recorded_evaluation(
+    kind: type[Evaluate | Judge],
+    read: tuple[Variable, ...],
+    scored: Sequence[Scored],
+    measure: Measure,
+    **fields: Any,
+) -> Evaluated:
+    prediction = read[0]
+    scores = tuple(score for score, _ in scored)
+    explanations = tuple(explanation for _, explanation in scored)
+    batch = isinstance(prediction.data, list)
+    total = measure.total(scores) if batch else scores[0]
+    if not isinstance(total, int | float | list):
+        raise TypeError(f"reduction_fn returned {type(total).__name__}; a score must be a number")
+    told = explanations[0]
+    if batch:
+        result = f", by {measure.reduction}: {total}" if measure.reduction else ""
+        told = f"{measure.purpose} of {len(scores)} items{result}"
+    score, explanation = recorded(
+        kind,
+        read,
+        (total, told),
+        tuple(f"evaluation result {what} of {prediction.role}" for what in ("score", "explanation")),
+        purpose=measure.purpose,
+        scores=scores,
+        explanations=explanations,
+        succeeded=measure.succeeded(scores),
+        reduction=measure.reduction if batch else None,
+        **fields,
+    )
+    return score, explanation
+
+
+def pairs(prediction: Variable, target: Target) -> tuple[list[Any], list[Any]]:
+    """Return the items of prediction and target. Raises ValueError where their shapes differ."""
+    if not isinstance(prediction, Variable):
+        raise TypeError(f"the prediction must be a Variable, not {type(prediction).__name__}")
+    found = prediction.data
+    wanted = target.data if isinstance(target, Variable) else target
+    if not isinstance(found, list):
+        if isinstance(wanted, list | tuple):
+            raise ValueError(f"one prediction, but {len(wanted)} targets; give one target")
+        return [found], [wanted]
+    if wanted is None:
+        return found, [None] * len(found)
+    if not isinstance(wanted, list | tuple) or len(wanted) != len(found):
+        count = len(wanted) if isinstance(wanted, list | tuple) else "one"
+        raise ValueError(f"{len(found)} predictions, but {count} targets; give one for each")
+    return found, list(wanted)
+
+
+def kept(targets: Sequence[Any]) -> tuple[Any, ...] | None:
+    return None if all(target is None for target in targets) else tuple(targets)
+
+
+def _words(words: str | Variable | None) -> str | None:
+    return str(words.data) if isinstance(words, Variable) else words
