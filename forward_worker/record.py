@@ -79,9 +79,9 @@ def _column(draft: Draft, replies: Replies, choice: int) -> str | tuple[str | No
 
 
 def _last_role(conversation: Conversation) -> str:
-    """Return the role of what was answered: the last message's first text."""
+    """Return the role of what was answered: the last message's first text that has one."""
     for message in reversed(conversation.messages):
         for item in message.content or ():
-            if isinstance(item, str):
+            if isinstance(item, str) and conversation.variables[item].role:
                 return conversation.variables[item].role
     return "conversation"

@@ -18,7 +18,12 @@ _MARK: Final = "backtalk_checkpoint"
 def save(state: Mapping[str, Any], path: str | Path) -> None:
     """Write the state of modules and optimizers to a file, whole or not at all.
 
-    >>> save({"model": assistant.state_dict(), "optimizer": optimizer.state_dict()}, "step-3.json")  # doctest: +SKIP
+    >>> import tempfile, pathlib
+    >>> from backtalk.cognitive import ChatCompletion
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "step-3.json"
+    >>> save({"model": ChatCompletion(model="gpt-4o").state_dict()}, path)
+    >>> load(path)["model"]["modules"][""]["completion_args"]
+    {'model': 'gpt-4o'}
 
     Raises TypeError with the dotted path of what JSON cannot hold.
     """

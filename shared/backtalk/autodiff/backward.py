@@ -17,6 +17,7 @@ from backtalk.wire.evaluations import explains_itself
 from backtalk.wire.feedback import Feedback, FeedbackItem, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import Options
+from backtalk.wire.operations import Concat
 
 
 def backward(
@@ -50,6 +51,7 @@ async def abackward(
 class _Pass:
     """One backward pass: what is sent, and whose gradients come back, by the id that was read of them."""
 
+    graph: Graph
     feedback: Feedback
     steps: Sequence[Step]
     wanted: Mapping[str, Variable]
@@ -68,9 +70,10 @@ class _Pass:
         if self.model is not None:
             self.model.spend(answer.usage, calls=answer.usage.get("calls", 0))
         answer.raise_for_status()
+        starts = _starts(self.graph)
         for id, handle in self.wanted.items():
             for entry in answer.gradients.get(id, ()):
-                handle.append_grad(Gradient(entry, about=id))
+                handle.append_grad(Gradient(entry, about=id, start=starts.get(entry.operation, 0)))
         for step in self.steps:
             step.spent = step.spent or not self.retain
         if answer.failures:
@@ -81,6 +84,17 @@ class _Pass:
                 PartialWarning,
                 stacklevel=4,
             )
+
+
+def _starts(graph: Graph) -> dict[str | None, int]:
+    """Return of each operation that did a part of a batch with which item of the whole it began."""
+    return {
+        graph.operations[writer].id: position.first
+        for at, operation in enumerate(graph.operations)
+        if isinstance(operation, Concat)
+        for position in graph.index.positions[at]
+        if (writer := graph.index.writers.get(position.variable)) is not None
+    }
 
 
 def _retains(retain_graph: bool | None, create_graph: bool) -> bool:  # noqa: FBT001
@@ -123,7 +137,7 @@ def _prepared(
         arguments=dict(model.completion_args) if model else {},
         backtalk=Options(endpoint=model.endpoint) if model else Options(),
     )
-    return _Pass(feedback, steps, wanted, retain, model)
+    return _Pass(graph, feedback, steps, wanted, retain, model)
 
 
 def _item(graph: Graph, root: Read, said: Variable | None) -> FeedbackItem:
@@ -136,7 +150,9 @@ def _item(graph: Graph, root: Read, said: Variable | None) -> FeedbackItem:
             )
         return FeedbackItem(variable=root.value.id, text=None)
     if not isinstance(said, Variable):
-        raise TypeError(f"a gradient is a Variable that holds a text, not {type(said).__name__}")
+        raise TypeError(
+            f"a gradient is a Variable that holds a text, not {type(said).__name__}; wrap it in Variable(…)"
+        )
     text = said.read().value
     if isinstance(text.data, tuple):
         check_same_length(value_of(text.data), value_of(root.value.data))

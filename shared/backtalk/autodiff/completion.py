@@ -24,7 +24,7 @@ ITEMS_PER_JOB: Final = 16
 
 
 class Response(Variable):
-    """What a model answered. `completions` are the answers as the endpoint gave them, one for each item.
+    """What a model answered: a Variable. `completions` are the answers as the endpoint gave them, one for each item.
 
     An item that failed has None as data, and `{"error"}` among the completions.
     """
@@ -35,7 +35,12 @@ class Response(Variable):
     def message(self) -> dict[str, Any]:
         """The answer as a message of the next call, with its calls of tools.
 
-        >>> messages += [response.message, {"role": "tool", …}]  # doctest: +SKIP
+        >>> from backtalk.models.openai import OpenAI
+        >>> messages = [{"role": "user", "content": [Variable("Say hello.", role="question")]}]
+        >>> answer = chat_completion(OpenAI(), messages, model="gpt-4o")
+        >>> messages += [answer.message, {"role": "user", "content": [Variable("And now in French.", role="question")]}]
+        >>> chat_completion(OpenAI(), messages, model="gpt-4o").role
+        'response to question'
 
         Raises ValueError for a batch, of which each item would need a message of its own.
         """
@@ -55,6 +60,13 @@ def chat_completion(
     **completion_args: Any,
 ) -> Response:
     """Ask a model, and return its answer: a text, or for a batch a list of texts, aligned with the inputs.
+
+    >>> from backtalk.models.openai import OpenAI
+    >>> messages = [{"role": "user", "content": [Variable("Translate 'Hello' to {language}.", role="question")]}]
+    >>> chat_completion(OpenAI(), messages, {"language": "Italian"}, model="gpt-4o").data
+    'Ciao'
+    >>> chat_completion(OpenAI(), messages, {"language": ["Italian", "French"]}, model="gpt-4o").data
+    ['Ciao', 'Bonjour']
 
     Messages are OpenAI's, with a list of Variables as `content`, which are joined; parts that are no text (images) may
     stand between them as OpenAI writes them. `inputs` fill `{placeholders}`: a text, a list of texts, a Variable, or a

@@ -73,7 +73,7 @@ class Differentiable:
         return self._grad
 
     @grad.setter
-    def grad(self, gradients: list[Variable]) -> None:
+    def grad(self, gradients: Any) -> None:
         self._check_holds_grad()
         for one in gradients if isinstance(gradients, list) else (gradients,):
             if not isinstance(gradients, list) or not isinstance(one, Differentiable):

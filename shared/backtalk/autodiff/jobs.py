@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from backtalk.autodiff.values import items_of, text_of
 from backtalk.autodiff.variable import Variable
-from backtalk.models.client import ModelClient, check_json
+from backtalk.models.client import ModelClient, check_json, check_no_secrets
 from backtalk.wire.codec import validate
 from backtalk.wire.graph import Variable as Value
 from backtalk.wire.jobs import CompletionJob
@@ -86,6 +86,7 @@ def drafted(
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    check_no_secrets(arguments)
     if (arguments.get("n") or 1) > 1:
         raise ValueError("n > 1: an answer is one Variable; send the message as a batch of n items instead")
     if arguments.get("stream"):
@@ -113,7 +114,9 @@ def _check_message(message: Mapping[str, Any], path: str) -> None:
     if content is None and message["role"] == "assistant":
         return
     if not isinstance(content, list | tuple):
-        raise TypeError(f"{path}: content must be a list of Variables, not {type(content).__name__}")
+        raise TypeError(
+            f"{path}: content must be a list of Variables, not {type(content).__name__}; write [Variable(…)]"
+        )
     wrong = sorted({type(one).__name__ for one in content if not _is_content(one)})
     if wrong:
         raise TypeError(f"{path}: content holds {', '.join(wrong)}; wrap texts in Variable(…)")

@@ -32,6 +32,12 @@ def lm_judge_evaluator(
 ) -> Evaluated:
     """Return score and explanation of a prediction by a model.
 
+    >>> from backtalk.models.openai import OpenAI
+    >>> ask = Variable("Rate how polite this is: {prediction} Reply as JSON with score and explanation.", role="task")
+    >>> judge = [{"role": "user", "content": [ask]}]
+    >>> answers = Variable(["Thank you!", "No."], role="answer", requires_grad=True)
+    >>> score, explanation = lm_judge_evaluator(OpenAI(), judge, answers, model="gpt-4o")  # doctest: +SKIP
+
     `messages` hold `{prediction}` and, with a target, `{target}`, and should ask for a JSON object with a number as
     `score` and a text as `explanation`. With `eval_mode` gradients go to the prediction, and `explanation.backward()`
     needs no text; without it the judge is trained: gradients go to its messages and inputs, and feedback must say what

@@ -78,7 +78,10 @@ def recorded_evaluation(
         kind,
         read,
         (total, told),
-        tuple(f"evaluation result {what} of {prediction.role}" for what in ("score", "explanation")),
+        tuple(
+            f"evaluation result {what} of {prediction.role or 'a prediction'}"
+            for what in ("score", "explanation")
+        ),
         purpose=measure.purpose,
         scores=scores,
         explanations=explanations,

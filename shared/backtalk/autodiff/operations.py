@@ -134,7 +134,7 @@ def _combined(
     kind: type[Plain], handles: Sequence[Variable], combine: Callable[[Sequence[Any]], Any]
 ) -> Variable:
     data = each(handles, lambda *items: combine(items))
-    role = " and ".join(handle.role for handle in handles)
+    role = " and ".join(handle.role for handle in handles if handle.role)
     return recorded(kind, handles, (data,), (role,))[0]
 
 

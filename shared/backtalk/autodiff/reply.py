@@ -36,5 +36,8 @@ def _number(value: Any) -> int | float | None:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        value = json.loads(value.strip().lstrip("+"))
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+        value = float(value) if "." in value else int(value)
+    try:
+        return value if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:
+        return None

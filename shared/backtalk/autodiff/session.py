@@ -23,8 +23,7 @@ _CLOSING_SECONDS: Final = 5.0
 class Session:
     """A connection that any thread and any event loop may use. Nothing is connected before the first use.
 
-    >>> with connect("amqp://guest:guest@localhost/", namespace="backtalk"):  # doctest: +SKIP
-    ...     response = assistant(model_client, messages, model="gpt-4o")
+    Made by `connect`; leave its `with` block, or call `close()`, to end it.
     """
 
     def __init__(self, url: str | None, namespace: str | None, patience: float) -> None:
@@ -39,7 +38,7 @@ class Session:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        _DEFAULT.drop(self)
 
     def run(self, work: Work[T]) -> T:
         """Do work with the client, and wait for it; an interrupt ends the wait and the work."""
@@ -132,6 +131,13 @@ class _Default:
         if before is not None:
             before.close()
 
+    def drop(self, session: Session) -> None:
+        """Close a session; if calls use it, they go back to what the environment names."""
+        with self._lock:
+            if self._session is session:
+                self._session = None
+        session.close()
+
     def forget(self) -> None:
         """Drop a connection that belongs to the parent process."""
         self._lock = threading.Lock()
@@ -147,7 +153,11 @@ if hasattr(os, "register_at_fork"):
 def connect(url: str | None = None, *, namespace: str | None = None, patience: float = _PATIENCE) -> Session:
     """Choose the broker of all calls to come, in every thread; a connection that was open before is closed.
 
-    By default BACKTALK_AMQP_URL and BACKTALK_NAMESPACE name it, and nothing needs to be called. `patience` is how many
+    >>> with connect("amqp://user:password@broker.example/", namespace="staging"):  # doctest: +SKIP
+    ...     response = chat(model_client, messages)
+
+    By default BACKTALK_AMQP_URL and BACKTALK_NAMESPACE name it, and nothing needs to be called; so it is again after a
+    `with` block. `patience` is how many
     seconds a broker may be away. Connects on first use.
     """
     session = Session(url, namespace, patience)

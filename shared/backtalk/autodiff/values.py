@@ -12,6 +12,7 @@ Normal: TypeAlias = Scalar | tuple[Scalar | None, ...]
 
 _END: Final = 20
 _ITEMS: Final = 3
+_SAYS: Final = {"role": "says what the Variable is for", "name": "all its values share"}
 
 
 def value_of(data: Any) -> Normal:
@@ -26,7 +27,7 @@ def value_of(data: Any) -> Normal:
         raise TypeError(
             f"data must be one str, int or float, or a list or tuple of these; it is {_named(data)}"
         )
-    _check_finite(data)
+    _check_sendable(data)
     return data
 
 
@@ -34,13 +35,12 @@ def _batch(items: Sequence[Any]) -> tuple[Scalar | None, ...]:
     if not items:
         raise ValueError("data is an empty list; a batch has at least one item")
     there = [item for item in items if item is not None]
-    if all(isinstance(item, str) for item in there):
-        return tuple(items)
-    if not all(isinstance(item, int | float) for item in there):
+    texts = all(isinstance(item, str) for item in there)
+    if not texts and not all(isinstance(item, int | float) for item in there):
         kinds = ", ".join(sorted({_named(item) for item in there}))
         raise TypeError(f"a list as data must hold texts only or numbers only; this one holds {kinds}")
     for item in there:
-        _check_finite(item)
+        _check_sendable(item)
     if any(isinstance(item, float) for item in there):
         return tuple(None if item is None else float(item) for item in items)
     return tuple(items)
@@ -50,9 +50,27 @@ def _named(value: Any) -> str:
     return type(value).__name__
 
 
-def _check_finite(value: Scalar) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"data is {value}, which no message can hold; use a finite number or a text")
+def _check_sendable(value: Scalar) -> None:
+    """Refuse what JSON cannot hold: infinities, what is larger than any float, and halves of characters."""
+    try:
+        if isinstance(value, str):
+            value.encode()
+        elif not math.isfinite(value):
+            raise ValueError(f"data is {value}, which no message can hold; use a finite number or a text")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"data is a text that no message can hold: {error}; decode it as UTF-8") from error
+    except OverflowError as error:
+        raise ValueError(
+            "data is an int that no message can hold: it is larger than any float; use a text"
+        ) from error
+
+
+def words(text: object, what: str) -> str:
+    """Return a role or a name. Raises TypeError for what is no text, ValueError for what no message can hold."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a str that {_SAYS[what]}; it is {_named(text)}")
+    _check_sendable(text)
+    return text
 
 
 def items_of(value: Normal) -> int | None:

@@ -37,12 +37,12 @@ class Variable(Differentiable):
         *,
         name: str | None = None,
     ) -> None:
-        if not isinstance(role, str):
-            raise TypeError(
-                f"role must be a str that says what the Variable is for; it is {type(role).__name__}"
-            )
         self._value = Value(
-            id=new_id(), data=values.value_of(data), role=role, requires_grad=bool(requires_grad), name=name
+            id=new_id(),
+            data=values.value_of(data),
+            role=values.words(role, "role"),
+            requires_grad=bool(requires_grad),
+            name=None if name is None else values.words(name, "name"),
         )
         self._step: Step | None = None
         self._grad: list[Variable] = []
@@ -79,7 +79,7 @@ class Variable(Differentiable):
     def role(self, role: str) -> None:
         if self._step is not None:
             raise RuntimeError("the role of what an operation wrote is recorded; give a leaf another one")
-        self._replace(role=role)
+        self._replace(role=values.words(role, "role"))
 
     @property
     def data(self) -> Any:
@@ -136,6 +136,12 @@ class Variable(Differentiable):
     ) -> None:
         """Turn feedback on this Variable into gradients of the leaves it was computed from, appended to their `grad`.
 
+        >>> task = Variable("Add the numbers", role="task", requires_grad=True)
+        >>> prompt = task + Variable(" and show your work.", role="format")
+        >>> prompt.backward(Variable("Say which numbers.", role="feedback"))
+        >>> [gradient.data for gradient in task.grad]
+        ['Said of "task and format", of which this text is a part: Say which numbers.']
+
         `gradient` is the feedback: one text, or for a batch one text for each item or one for all; an evaluation needs
         none. `inputs` are the leaves to differentiate, by default all that require a gradient. The graph serves once,
         unless `retain_graph`. Gradients are texts and no operations: `create_graph` must be False.
@@ -163,7 +169,12 @@ class Variable(Differentiable):
         )
 
     def graph(self) -> Tape:
-        """Return all that led to this Variable, with the gradients found so far. A notebook draws it."""
+        """Return all that led to this Variable, with the gradients found so far. A notebook draws it.
+
+        >>> tape = (Variable("a", requires_grad=True) + Variable("b")).graph()
+        >>> [operation.op for operation in tape.graph.operations]
+        ['add']
+        """
         from backtalk.autodiff.tape import tape_of  # noqa: PLC0415  it reads Variables
 
         return tape_of([self])
@@ -221,9 +232,13 @@ class Parameter(Variable):
 
 
 class Gradient(Variable):
-    """Criticism of a value: its text, and in `entry` the operation, input, sample and feedback it comes from."""
+    """Criticism of a value: its text, and in `entry` the operation, input, sample and feedback it comes from.
 
-    def __init__(self, entry: Entry, about: str) -> None:
+    `about` is the id of the value; `item` the item of the program's batch that it concerns, None where it is no batch.
+    """
+
+    def __init__(self, entry: Entry, about: str, start: int = 0) -> None:
         super().__init__(entry.text, entry.role)
         self.entry = entry
         self.about = about
+        self.item = None if entry.sample is None else start + entry.sample

@@ -43,8 +43,11 @@ class Asking(Module):
 class ChatCompletion(Asking):
     """Asks a model; see `backtalk.functional.chat_completion`.
 
+    >>> from backtalk.models.openai import OpenAI
     >>> chat = ChatCompletion(model="gpt-4o", temperature=0)
-    >>> response = chat(model_client, messages, inputs={"language": "Italian"})  # doctest: +SKIP
+    >>> messages = [{"role": "user", "content": [Variable("Translate 'Hello' to {language}.", role="question")]}]
+    >>> chat(OpenAI(), messages, inputs={"language": "Italian"}).data
+    'Ciao'
     """
 
     def forward(

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from backtalk.models.usage import Usage
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
+
+_SECRETS: Final = frozenset(
+    {
+        "api_key",
+        "base_url",
+        "default_headers",
+        "extra_headers",
+        "http_client",
+        "organization",
+        "project",
+    }
+)
 
 
 class ModelClient:
@@ -24,12 +36,7 @@ class ModelClient:
     def __init__(
         self, endpoint: str = DEFAULT_ENDPOINT, *, model: str | None = None, **completion_args: Any
     ) -> None:
-        for secret in ("api_key", "base_url", "organization", "project", "default_headers", "http_client"):
-            if secret in completion_args:
-                raise TypeError(
-                    f"{secret} is the workers' to know and in no message; configure an endpoint there "
-                    "(OPENAI_API_KEY, OPENAI_BASE_URL, BACKTALK_ENDPOINTS) and name it here"
-                )
+        check_no_secrets(completion_args)
         check_json(completion_args, "completion_args")
         self.endpoint = endpoint
         self.model = model
@@ -60,6 +67,15 @@ class ModelClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.endpoint!r}, model={self.model!r})"
+
+
+def check_no_secrets(arguments: Mapping[str, Any]) -> None:
+    """Refuse what only a worker may know: it would stand in messages and checkpoints. Raises TypeError."""
+    if found := sorted(_SECRETS & arguments.keys()):
+        raise TypeError(
+            f"{', '.join(found)}: keys and addresses stay with the workers; configure an endpoint there "
+            "(OPENAI_API_KEY, OPENAI_BASE_URL, BACKTALK_ENDPOINTS) and name it here"
+        )
 
 
 def check_json(value: Any, path: str) -> None:

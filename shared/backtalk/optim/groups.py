@@ -62,6 +62,8 @@ class Group:
 
 def grouped(params: Params, *, taken: Sequence[Variable] = (), **defaults: Any) -> list[Group]:
     """Return parameters as groups. Raises ValueError where one stands twice."""
+    if not isinstance(params, Iterable):
+        raise TypeError(f"params must be Variables, e.g. module.parameters(), not {type(params).__name__}")
     given: list[Any] = list(params)
     told = given if given and all(isinstance(one, Mapping) for one in given) else [{"params": given}]
     groups = [Group.of(one, defaults) for one in told]

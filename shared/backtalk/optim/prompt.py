@@ -157,7 +157,7 @@ def _origins(gradients: Sequence[Variable]) -> str:
 def _origin(gradient: Variable) -> str:
     if not isinstance(gradient, Gradient) or gradient.entry.operation is None:
         return "directly of the text"
-    item = "" if gradient.entry.sample is None else f", item {gradient.entry.sample} of a batch"
+    item = "" if gradient.item is None else f", item {gradient.item} of a batch"
     return f"of its use as {gradient.entry.input}{item}"
 
 

@@ -25,9 +25,14 @@ def read(reply: str, boundary: str) -> str | None:
     if opened in said:
         # the text itself may speak of such tags: it ends at the last one
         rest = said.partition(opened)[2]
-        return (rest.rpartition(closed)[0] if closed in rest else rest).strip()
+        return _unframed(rest.rpartition(closed)[0] if closed in rest else rest)
     found = _NEW.search(said)
-    return found["text"].strip() if found else None
+    return _unframed(found["text"]) if found else None
+
+
+def _unframed(text: str) -> str:
+    """Return a text without the line breaks that set it apart from its tags; its own stay."""
+    return text.removeprefix("\n").removesuffix("\n")
 
 
 def problems(before: str, proposed: str | None, *, finished: bool, max_length: int | None) -> Iterator[str]:
@@ -38,7 +43,9 @@ def problems(before: str, proposed: str | None, *, finished: bool, max_length: i
     if proposed is None:
         yield "The reply does not hold the new text between the two tags it was asked for."
         return
-    if not proposed:
+    if proposed == before:
+        return
+    if not proposed.strip():
         yield "The new text is empty."
     if lost := [one for one in placeholders(before) if one not in proposed]:
         yield f"The new text has lost {', '.join(lost)}; each must stand in it, exactly as in the old text."

@@ -61,13 +61,17 @@ def restored(state: Mapping[str, Any], groups: Sequence[Group]) -> tuple[list[Gr
 def _gradient(gradient: Variable) -> dict[str, Any]:
     told = {"data": gradient.data, "role": gradient.role}
     if isinstance(gradient, Gradient):
-        told |= {"about": gradient.about, "entry": gradient.entry.model_dump(mode="json")}
+        told |= {
+            "about": gradient.about,
+            "start": (gradient.item or 0) - (gradient.entry.sample or 0),
+            "entry": gradient.entry.model_dump(mode="json"),
+        }
     return told
 
 
 def _gradient_of(told: Mapping[str, Any]) -> Variable:
     if "entry" in told:
-        return Gradient(Entry.model_validate(told["entry"]), told["about"])
+        return Gradient(Entry.model_validate(told["entry"]), told["about"], told["start"])
     return Variable(told["data"], told["role"])
 
 
