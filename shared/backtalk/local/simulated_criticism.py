@@ -3,6 +3,9 @@
 import re
 from collections.abc import Sequence
 
+from backtalk.local.simulated_fences import fenced, line
+from backtalk.local.simulated_mismatch import concluded
+
 NO_FEEDBACK = "NO FEEDBACK"
 _LONGEST = 600
 
@@ -11,10 +14,6 @@ _EMPTY_PREFIX = "The text is empty and so does not make sure of this:"
 _REMEDY = (
     "State it as an explicit rule that holds for every input, "
     "so that the response follows it without being told each time."
-)
-_FENCE = re.compile(
-    r'<fence-(?P<boundary>[0-9a-f]+)\s[^>]*?kind="(?P<kind>\w+)"[^>]*>(?P<text>.*?)</fence-(?P=boundary)>',
-    re.DOTALL | re.IGNORECASE,
 )
 _PRAISE = re.compile(
     r"no feedback|no (?:complaints?|problems?|issues?|criticism|changes?(?: (?:is|are))?(?: needed)?)|"
@@ -39,27 +38,27 @@ def is_backward_prompt(text: str) -> bool:
 
 def criticise(prompt: str) -> str:
     """A criticism of the last variable shown, or exactly `NO FEEDBACK` when all feedback is praise."""
-    blocks = [(match["kind"], _line(match["text"])) for match in _FENCE.finditer(prompt)]
-    feedback = [text for kind, text in blocks if kind == "feedback"]
-    complaints = _distinct([_bare(text) for text in feedback if not _is_praise(text)])
+    blocks = [(kind, line(text)) for kind, text in fenced(prompt)]
+    feedback = [concluded(text) for kind, text in blocks if kind == "feedback"]
+    complaints = _distinct([without_wrapping(text) for text in feedback if not is_praise(text)])
     if not complaints:
         return NO_FEEDBACK
     variable = [text for kind, text in blocks if kind == "variable"][-1:]
     prefix = _EMPTY_PREFIX if variable == [""] else _PREFIX
-    return f"{prefix} {_capped(' '.join(map(_sentence, complaints)))} {_REMEDY}"
+    return f"{prefix} {_capped(' '.join(map(sentence, complaints)))} {_REMEDY}"
 
 
-def _is_praise(text: str) -> bool:
+def is_praise(text: str) -> bool:
     """Feedback that only praises asks for nothing; neither does feedback that says nothing."""
     rest = _PRAISE.sub(" ", text)
     return not text or (rest != text and not _COMPLAINT.search(rest))
 
 
-def _bare(text: str) -> str:
+def without_wrapping(text: str) -> str:
     """Without the words of an earlier criticism, or a chain of ten operations would wrap it ten times."""
     for phrase in (_PREFIX, _EMPTY_PREFIX, _REMEDY):
         text = text.replace(phrase, " ")
-    return _line(text)
+    return line(text)
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:
@@ -70,11 +69,7 @@ def _distinct(texts: Sequence[str]) -> list[str]:
     return kept
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     return text if text[-1] in ".!?…" else f"{text}."
 
 

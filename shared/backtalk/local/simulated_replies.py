@@ -8,6 +8,7 @@ from dataclasses import replace
 from backtalk.local.simulated_completion import Reply, Request
 from backtalk.local.simulated_criticism import criticise, is_backward_prompt
 from backtalk.local.simulated_instructions import Style, Task, read_style, read_task, read_users_task
+from backtalk.local.simulated_revision import is_revision_prompt, revise
 from backtalk.local.simulated_tools import call_tools, read_prompt
 from backtalk.local.simulated_vocabulary import LABELS, category, translate
 
@@ -15,6 +16,8 @@ from backtalk.local.simulated_vocabulary import LABELS, category, translate
 def replies_to(request: Request) -> list[Reply]:
     """One reply for each choice that was asked for."""
     variants = range(1, (request.n or 1) + 1)
+    if is_revision_prompt(request.text):
+        return [Reply(revise(request.text)) for _ in variants]
     if is_backward_prompt(request.text):
         return [Reply(criticise(request.text)) for _ in variants]
     prompt = read_prompt(request)

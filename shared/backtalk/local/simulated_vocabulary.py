@@ -154,3 +154,8 @@ def _count(pattern: re.Pattern[str], text: str) -> int:
 
 
 LABELS = {"sentiment": sentiment, "urgency": urgency, "category": category}
+VALUES = {
+    "sentiment": ("positive", "neutral", "negative"),
+    "urgency": ("low", "medium", "high"),
+    "category": (*_CATEGORIES, "other"),
+}
