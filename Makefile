@@ -4,10 +4,11 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server /opt/rabbitmq/sbin/rabbitmq-server)
 
-.PHONY: help setup rabbitmq graphviz demo test test-all check format bench schemas clean
+.PHONY: help setup rabbitmq graphviz demo learn test test-all check format bench schemas clean
 
 help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
+	@echo "make learn     set up and let a vague prompt learn from exact matches: no key and no broker needed"
 	@echo "make test      set up and run the whole test suite"
 	@echo "make check     ruff, mypy, import-linter"
 	@echo "make bench     measure speed beside bare aio-pika consumers (about 5 minutes)"
@@ -35,6 +36,9 @@ graphviz:
 
 demo: setup rabbitmq
 	@$(BIN)/backtalk demo
+
+learn: setup rabbitmq
+	@$(BIN)/python examples/learn.py
 
 test: setup rabbitmq graphviz
 	@$(BIN)/pytest

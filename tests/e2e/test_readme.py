@@ -14,10 +14,15 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("ut
 
 
 @pytest.mark.parametrize(
-    ("at", "expected"), [(0, ["Ciao", "Bonjour", "capital letters"]), (1, ["job-1", "completed"])]
+    ("at", "expected"),
+    [
+        (0, ["Ciao", "Bonjour", "capital letters"]),
+        (1, ["Ciao", "capital letters"]),
+        (2, ["job-1", "completed"]),
+    ],
 )
 async def test_a_snippet_runs_as_it_stands(environment, names, spawn, at, expected) -> None:
-    """Both ways to send a job work against a running pair."""
+    """All ways to send a job work against a running pair."""
     await spawn("forward")
     await spawn("backward")
     code = SNIPPETS[at].replace('"backtalk.forward"', f'"{names.work("forward")}"')
