@@ -123,7 +123,7 @@ def _prepared(
     if any(step.spent for step in steps):
         raise RuntimeError(
             "a backward pass went through this graph already; "
-            "pass retain_graph=True the first time to go through it again"
+            "pass retain_graph=True the first time to go through it again, or detach() what two graphs share"
         )
     graph = graph_of(steps)
     wanted = _wanted(steps, roots, inputs)

@@ -56,10 +56,12 @@ class Client:
 
     async def __aenter__(self) -> Self:
         """Connect; raises BrokerUnreachable after `patience` seconds."""
-        self._broker = await self._open.enter_async_context(
-            connect(self._url, name="backtalk client", patience=self._patience)
-        )
-        await self._open.enter_async_context(self._own_replies(self._broker))
+        async with AsyncExitStack() as opening:
+            self._broker = await opening.enter_async_context(
+                connect(self._url, name="backtalk client", patience=self._patience)
+            )
+            await opening.enter_async_context(self._own_replies(self._broker))
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -117,15 +119,15 @@ class Client:
     async def feedback(
         self,
         graph: Graph | Iterable[Graph] | None,
-        feedback: Mapping[str, str | list[str]] | Iterable[Mapping[str, Any] | BaseModel],
+        feedback: Mapping[str, str | list[str] | None] | Iterable[Mapping[str, Any] | BaseModel],
         *,
         id: str | None = None,
         **options: Any,
     ) -> Gradients:
         """Send feedback on a graph, or on several that belong together, and wait for the gradients.
 
-        `feedback` maps variable ids to text (or to one text for each item of a batch), or lists whole feedback
-        items. Options are the fields of `Feedback`: `wrt`, `model`, `arguments`, `backtalk`.
+        `feedback` maps variable ids to text (or to one text for each item of a batch, or to None, where an evaluation
+        explains itself), or lists whole feedback items. Options are the fields of `Feedback`: `wrt`, `model`, `arguments`, `backtalk`.
         """
         if graph is None:
             raise Refused(
