@@ -47,7 +47,7 @@ def load(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: is no checkpoint, but something that JSON cannot read: {error}") from error
     version = found.get(_MARK) if isinstance(found, dict) else None
-    if version is None:
+    if version is None or not isinstance(found.get("state"), dict):
         raise ValueError(f"{path}: is no checkpoint; name a file that backtalk.save wrote")
     if version != VERSION:
         raise ValueError(

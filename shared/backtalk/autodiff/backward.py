@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from backtalk.autodiff.session import Work, current
 from backtalk.autodiff.steps import Read, Step, graph_of, leading_to, reads_of
 from backtalk.autodiff.values import check_same_length, value_of
 from backtalk.autodiff.variable import Gradient, Variable
-from backtalk.autodiff.warn import PartialWarning
+from backtalk.autodiff.warn import warn
 from backtalk.client import Client
 from backtalk.models.backward import BackwardModelClient, chosen
 from backtalk.wire.evaluations import explains_itself
@@ -78,11 +77,9 @@ class _Pass:
             step.spent = step.spent or not self.retain
         if answer.failures:
             first = answer.failures[0]
-            warnings.warn(
+            warn(
                 f"{len(answer.failures)} gradients could not be computed; the first, of {first.variable!r}: "
-                f"{first.error.code}: {first.error.message}",
-                PartialWarning,
-                stacklevel=4,
+                f"{first.error.code}: {first.error.message}"
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,9 +11,9 @@ from backtalk.autodiff.batches import Batch, joined
 from backtalk.autodiff.jobs import Draft, drafted
 from backtalk.autodiff.operations import is_recorded
 from backtalk.autodiff.session import Work, current
-from backtalk.autodiff.steps import Step, next_number, read
+from backtalk.autodiff.steps import Read, Step, next_number, read
 from backtalk.autodiff.variable import Variable
-from backtalk.autodiff.warn import PartialWarning
+from backtalk.autodiff.warn import warn
 from backtalk.client import Client, Refused
 from backtalk.models.client import ModelClient
 from backtalk.wire.errors import Code
@@ -101,7 +100,7 @@ class _Call:
     draft: Draft
     batch: Batch
     number: int
-    recorded: bool
+    reads: tuple[Read, ...] | None
 
     @property
     def send(self) -> Work[Sequence[CompletionResult]]:
@@ -130,7 +129,7 @@ class _Call:
                 )
         _warn_of(completions)
         graph, output = joined(self.batch, results)
-        step = Step(self.number, graph, read(self.draft.handles)) if self.recorded else None
+        step = Step(self.number, graph, self.reads) if self.reads is not None else None
         response = Response.written(graph.index.variables[output], step)
         response.completions = completions
         return response
@@ -152,15 +151,17 @@ def _prepared(
         raise ValueError(f"items_per_job is {items_per_job}; it must be 1 or more")
     draft = drafted(model_client, messages, inputs or {}, completion_args)
     return _Call(
-        model_client, draft, Batch.of(draft, items_per_job), next_number(), is_recorded(draft.handles)
+        model_client,
+        draft,
+        Batch.of(draft, items_per_job),
+        next_number(),
+        read(draft.handles) if is_recorded(draft.handles) else None,
     )
 
 
 def _warn_of(completions: Sequence[Mapping[str, Any]]) -> None:
     errors = [completion["error"] for completion in completions if "error" in completion]
     if errors:
-        warnings.warn(
-            f"{len(errors)} of {len(completions)} items failed; the first: {errors[0]['code']}: {errors[0]['message']}",
-            PartialWarning,
-            stacklevel=4,
+        warn(
+            f"{len(errors)} of {len(completions)} items failed; the first: {errors[0]['code']}: {errors[0]['message']}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from backtalk.autodiff.completion import ITEMS_PER_JOB, Response, achat_completi
 from backtalk.autodiff.measure import Evaluated, Measure, Score, Target, kept, pairs, recorded_evaluation
 from backtalk.autodiff.reply import judgement_in
 from backtalk.autodiff.variable import Variable
-from backtalk.autodiff.warn import PartialWarning
+from backtalk.autodiff.warn import warn
 from backtalk.models.client import ModelClient
 from backtalk.wire.evaluations import Judge
 
@@ -47,7 +46,7 @@ def lm_judge_evaluator(
     tells of it.
     """
     measure = Measure.of("judgement by a model", success_fn, reduction_fn, reduction_fn_purpose)
-    filled = _judge_inputs(prediction, target, inputs)
+    filled = _judge_inputs(prediction if eval_mode else prediction.detach(), target, inputs)
     reply = chat_completion(model_client, messages, filled, items_per_job=items_per_job, **completion_args)
     return _judged(prediction, target, reply, measure, eval_mode=eval_mode)
 
@@ -68,7 +67,7 @@ async def alm_judge_evaluator(
 ) -> Evaluated:
     """Do what `lm_judge_evaluator` does, without blocking the event loop."""
     measure = Measure.of("judgement by a model", success_fn, reduction_fn, reduction_fn_purpose)
-    filled = _judge_inputs(prediction, target, inputs)
+    filled = _judge_inputs(prediction if eval_mode else prediction.detach(), target, inputs)
     reply = await achat_completion(
         model_client, messages, filled, items_per_job=items_per_job, **completion_args
     )
@@ -98,9 +97,7 @@ def _judged(
             'response_format={"type": "json_object"}'
         )
     if unread:
-        warnings.warn(
-            f"{len(unread)} of {len(replies)} judgements could not be read", PartialWarning, stacklevel=3
-        )
+        warn(f"{len(unread)} of {len(replies)} judgements could not be read")
     return recorded_evaluation(
         Judge,
         (prediction, reply),

@@ -10,7 +10,7 @@ from backtalk.autodiff.completion import ITEMS_PER_JOB, Response
 from backtalk.autodiff.measure import Evaluated, Target
 from backtalk.autodiff.variable import Variable
 from backtalk.cognitive.module import Module
-from backtalk.models.client import ModelClient
+from backtalk.models.client import ModelClient, check_no_secrets
 
 # part of the program, and may hold Variables
 _NOT_SAVED: Final = frozenset({"tools", "tool_choice", "tool_templates", "backtalk"})
@@ -21,6 +21,7 @@ class Asking(Module):
 
     def __init__(self, *, items_per_job: int = ITEMS_PER_JOB, **completion_args: Any) -> None:
         super().__init__()
+        check_no_secrets(completion_args)
         self.items_per_job = items_per_job
         self.completion_args: dict[str, Any] = completion_args
         self._last: dict[str, Any] = {}

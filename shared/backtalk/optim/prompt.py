@@ -45,7 +45,7 @@ It serves as {role}.
 
 Write the new text between <new-{boundary}> and </new-{boundary}>."""
 
-_NAMES: Final = re.compile(r"\{(\w+)\}")
+_NAMES: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 _ORIGINS: Final = 3
 
 

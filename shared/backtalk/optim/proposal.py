@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from backtalk.autodiff.reply import aloud
-
 _NEW: Final = re.compile(
     r"<new(?:-[0-9a-f]+)?>(?P<text>.*?)(?:</new(?:-[0-9a-f]+)?>|\Z)", re.DOTALL | re.IGNORECASE
 )
-_PLACEHOLDER: Final = re.compile(r"(?<!\{)\{[A-Za-z_]\w*\}(?!\})")
+_PLACEHOLDER: Final = re.compile(r"(?<!\{)\{[^\W\d][\w.\- ]*\}(?!\})")
+_END: Final = re.compile(r"</new(?:-[0-9a-f]+)?>\s*\Z", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"\{\{\s*[A-Za-z_]\w*\s*\}\}")
 
 
@@ -20,14 +19,20 @@ def read(reply: str, boundary: str) -> str | None:
 
     A missing end tag, and a tag without its boundary, are taken as they were meant.
     """
-    said = aloud(reply)
+    said = _spoken(reply)
     opened, closed = f"<new-{boundary}>", f"</new-{boundary}>"
     if opened in said:
         # the text itself may speak of such tags: it ends at the last one
         rest = said.partition(opened)[2]
-        return _unframed(rest.rpartition(closed)[0] if closed in rest else rest)
+        return _unframed(rest.rpartition(closed)[0] if closed in rest else _END.sub("", rest))
     found = _NEW.search(said)
     return _unframed(found["text"]) if found else None
+
+
+def _spoken(reply: str) -> str:
+    """Return a reply without the thought it begins with; what stands later may be part of the text."""
+    said = reply.strip()
+    return said.partition("</think>")[2].strip() if said.startswith("<think>") else said
 
 
 def _unframed(text: str) -> str:
@@ -47,7 +52,7 @@ def problems(before: str, proposed: str | None, *, finished: bool, max_length: i
         return
     if not proposed.strip():
         yield "The new text is empty."
-    if lost := [one for one in placeholders(before) if one not in proposed]:
+    if lost := [one for one in placeholders(before) if one not in placeholders(proposed)]:
         yield f"The new text has lost {', '.join(lost)}; each must stand in it, exactly as in the old text."
     if max_length is not None and len(proposed) > max_length:
         yield f"The new text has {len(proposed)} characters; it may have at most {max_length}."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-import warnings
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -14,9 +14,9 @@ from backtalk.autodiff.completion import achat_completion
 from backtalk.autodiff.mode import no_grad
 from backtalk.autodiff.session import current
 from backtalk.autodiff.variable import Variable
-from backtalk.autodiff.warn import PartialWarning
+from backtalk.autodiff.warn import warn
 from backtalk.client import Client
-from backtalk.models.client import ModelClient, check_json
+from backtalk.models.client import ModelClient, check_json, check_no_secrets
 from backtalk.optim import saved
 from backtalk.optim.groups import Group, Params, grouped
 from backtalk.optim.prompt import Prompt, Update, default_messages, text_in
@@ -68,6 +68,7 @@ class TGD:
         max_length: int | None = None,
         **completion_args: Any,
     ) -> None:
+        check_no_secrets(completion_args)
         check_json(completion_args, "completion_args")
         self.model_client = model_client
         self.completion_args = completion_args
@@ -103,13 +104,14 @@ class TGD:
         """
         result = closure() if closure else None
         wanting = self._wanting()
-        asked = current().run(lambda _: self._ask(wanting))
+        asked = current().run(lambda _: self._ask(wanting)) if wanting else []
         for (group, parameter), answer in zip(wanting, asked, strict=True):
             text = _taken(parameter, answer)
             if text is None:
                 continue
-            before, verdict = self._try(parameter, text)
-            self._settle(group, parameter, before, _waited_for(verdict))
+            with _on_trial(parameter, text) as before:
+                verdict = _waited_for(self._verdict(parameter, before))
+                self._settle(group, parameter, before, verdict)
         _raise_first(asked)
         return result
 
@@ -124,8 +126,10 @@ class TGD:
             text = _taken(parameter, answer)
             if text is None:
                 continue
-            before, verdict = self._try(parameter, text)
-            self._settle(group, parameter, before, await verdict if inspect.isawaitable(verdict) else verdict)
+            with _on_trial(parameter, text) as before:
+                verdict = self._verdict(parameter, before)
+                verdict = await verdict if inspect.isawaitable(verdict) else verdict
+                self._settle(group, parameter, before, verdict)
         _raise_first(asked)
         return result
 
@@ -155,7 +159,7 @@ class TGD:
         messages = [dict(message) for message in self._messages]
         inputs = prompt.inputs(messages, self._inputs)
         why: list[str] = []
-        for _ in range(ASKED_AT_MOST):
+        for turn in range(ASKED_AT_MOST):
             with no_grad():
                 reply = await achat_completion(self.model_client, messages, inputs, **self.completion_args)
             finished = reply.completions[0]["choices"][0].get("finish_reason") != "length"
@@ -164,22 +168,19 @@ class TGD:
             if not why:
                 return _Proposal(proposed)
             messages += [
-                {"role": "assistant", "content": [reply]},
-                {"role": "user", "content": [Variable("\n".join([*why, "Write it once more."]))]},
+                {"role": "assistant", "content": [Variable(f"{{reply {turn}}}")]},
+                {"role": "user", "content": [Variable(f"{{reasons {turn}}}")]},
             ]
+            # filled in, so that braces in them mean nothing
+            inputs |= {
+                f"reply {turn}": reply.data,
+                f"reasons {turn}": "\n".join([*why, "Write it once more."]),
+            }
         return _Proposal(None, " ".join(why))
 
-    def _try(self, parameter: Variable, text: str) -> tuple[Variable, Any]:
-        """Give a parameter its new text and ask whether it may stay; return what was before, and the verdict."""
-        before = copy.deepcopy(parameter)
-        parameter.data = text
-        if self._accept is None:
-            return before, True
-        try:
-            return before, self._accept(parameter, before)
-        except BaseException:
-            parameter.data = before.data
-            raise
+    def _verdict(self, parameter: Variable, before: Variable) -> object:
+        """Return whether a new text may stay, or what to await for that."""
+        return True if self._accept is None else self._accept(parameter, before)
 
     def _settle(self, group: Group, parameter: Variable, before: Variable, verdict: object) -> None:
         """Keep the new text, and remember the old one as long as momentum says; or take the old one back."""
@@ -207,13 +208,23 @@ def _taken(parameter: Variable, answer: _Proposal | BaseException) -> str | None
     if isinstance(answer, BaseException):
         return None
     if answer.text is None:
-        warnings.warn(
+        warn(
             f"{parameter.role or 'a parameter'!r} stays as it is: {ASKED_AT_MOST} proposals were refused, "
-            f"the last because: {answer.why}",
-            PartialWarning,
-            stacklevel=3,
+            f"the last because: {answer.why}"
         )
     return None if answer.text == parameter.data else answer.text
+
+
+@contextmanager
+def _on_trial(parameter: Variable, text: str) -> Iterator[Variable]:
+    """Give a parameter its new text, and yield what it was before, which is back if the trial fails."""
+    before = copy.deepcopy(parameter)
+    parameter.data = text
+    try:
+        yield before
+    except BaseException:
+        parameter.data = before.data
+        raise
 
 
 def _raise_first(asked: Iterable[object]) -> None:
