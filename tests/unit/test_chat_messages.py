@@ -28,7 +28,7 @@ def nowhere():
     """There is no broker here: whatever is sent fails, and nothing may be begun."""
     session = connect("amqp://guest:guest@127.0.0.1:9/", patience=0.1)
     yield
-    begun = session._loop is not None
+    begun = session._line is not None
     close()
     assert not begun, "something was to be sent"
 
@@ -153,7 +153,7 @@ def test_descriptions_of_tools_may_be_variables():
         },
     }
     made = draft(user(), tools=[tool])
-    assert made.handles[1:] == (about, city)
+    assert tuple(read.handle for read in made.begun.reads)[1:] == (about, city)
     function = made.job(Part()).model_dump(mode="json")["tools"][0]["function"]
     assert function["description"]["id"] == about.id
     assert function["parameters"]["properties"]["city"]["description"]["id"] == city.id
@@ -166,7 +166,7 @@ def test_words_around_tools_may_be_variables():
     templates = {"function_list": {"prefix": prefix, "suffix": "."}}
     tool = {"type": "function", "function": {"name": "f"}}
     made = draft(user(), tools=[tool], tool_templates=templates)
-    assert prefix in made.handles
+    assert prefix in [read.handle for read in made.begun.reads]
 
 
 # ---- C4, C5: inputs (P28)
@@ -219,14 +219,14 @@ def test_c5_lists_of_a_batch_have_one_length():
 def test_c5_a_list_in_a_message_makes_a_batch():
     """Scalars beside it serve every item."""
     made = draft(user(text("Be brief."), text(["a", "b"])), inputs={})
-    assert (made.length, [one.data for one in made.lists]) == (2, [["a", "b"]])
+    assert (made.length, [one.data for one in made.lists]) == (2, [("a", "b")])
 
 
 def test_a_variable_that_stands_twice_is_read_once():
     """It is one value."""
     twice = text()
     made = draft(user(twice, text("and"), twice), inputs={})
-    assert [one.data for one in made.handles] == ["Hello", "and"]
+    assert [one.data for one in (read.handle for read in made.begun.reads)] == ["Hello", "and"]
 
 
 # ---- C12, M4: arguments (P29)
@@ -348,7 +348,7 @@ def test_each_job_has_its_items_of_every_list():
     assert second["inputs"]["listed"]["data"] == ["item 2", "item 3"]
     assert second["inputs"]["listed"]["requires_grad"] is True
     assert second["inputs"]["one"] == "for all"
-    assert second["messages"][0]["content"][0]["id"] == made.handles[0].id
+    assert second["messages"][0]["content"][0]["id"] == made.begun.reads[0].value.id
 
 
 def test_slices_are_recorded():

@@ -182,12 +182,12 @@ def test_e3_a_function_of_the_batch_serves_a_single_value():
 @pytest.mark.parametrize(
     ("prediction", "target", "told"),
     [
-        (["a", "b"], ["a"], "2 predictions, but 1 targets"),
-        (["a"], ["a", "b"], "1 predictions, but 2 targets"),
-        (["a", "b"], "a", "2 predictions, but one target"),
-        ("a", ["a"], "one prediction, but 1 targets"),
-        (["a", "b"], Variable(["a", "b", "c"]), "2 predictions, but 3 targets"),
-        ("a", Variable(["a"]), "one prediction, but 1 targets"),
+        (["a", "b"], ["a"], "predictions: 2, targets: 1"),
+        (["a"], ["a", "b"], "predictions: 1, targets: 2"),
+        (["a", "b"], "a", "predictions: 2, targets: one"),
+        ("a", ["a"], "predictions: one, targets: 1"),
+        (["a", "b"], Variable(["a", "b", "c"]), "predictions: 2, targets: 3"),
+        ("a", Variable(["a"]), "predictions: one, targets: 1"),
     ],
 )
 @pytest.mark.parametrize("evaluator", [evaluated, exact_match_evaluator])

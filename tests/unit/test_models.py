@@ -123,7 +123,7 @@ def test_m3_a_client_is_a_name_and_needs_neither_key_nor_connection():
         {"temperature": 0.2},
     )
     assert AsyncOpenAI is OpenAI
-    assert current()._loop is None
+    assert current()._line is None
 
 
 def test_other_endpoints_are_named():

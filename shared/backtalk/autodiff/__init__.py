@@ -2,6 +2,7 @@
 
 from backtalk.autodiff.backward import abackward, backward
 from backtalk.autodiff.completion import ITEMS_PER_JOB, Response
+from backtalk.autodiff.line import ConnectionClosed
 from backtalk.autodiff.mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from backtalk.autodiff.nodes import Node
 from backtalk.autodiff.session import Session, close, connect
@@ -11,6 +12,7 @@ from backtalk.autodiff.warn import PartialWarning
 
 __all__ = [
     "ITEMS_PER_JOB",
+    "ConnectionClosed",
     "Gradient",
     "Node",
     "Parameter",

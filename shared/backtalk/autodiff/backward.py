@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from backtalk.autodiff.session import Work, current
+from backtalk.autodiff.line import Work
+from backtalk.autodiff.session import current
 from backtalk.autodiff.steps import Read, Step, graph_of, leading_to, reads_of
 from backtalk.autodiff.values import check_same_length, value_of
 from backtalk.autodiff.variable import Gradient, Variable
@@ -167,6 +168,8 @@ def _wanted(
         chosen_ones = list(_wanting(read))
     else:
         asked = [inputs] if isinstance(inputs, Variable) else list(inputs)
+        if not all(isinstance(one, Variable) for one in asked):
+            raise TypeError("inputs must be Variables, the leaves to differentiate")
         if not all(one.is_leaf for one in asked):
             raise RuntimeError("inputs must be leaves; call retain_grad() for what an operation wrote")
         chosen_ones = [one for one in read if one.handle in asked and one.value.requires_grad]

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from backtalk.autodiff.jobs import Draft
 from backtalk.autodiff.steps import new_id
-from backtalk.autodiff.variable import Variable
 from backtalk.wire.graph import Graph
 from backtalk.wire.graph import Variable as Value
 from backtalk.wire.jobs import CompletionResult
@@ -17,19 +16,19 @@ from backtalk.wire.operations import Concat, Slice
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The items that one job does, `length` of them from `start` on; None: a scalar. `slices` are its list Variables."""
+    """The items that one job does, `length` of them from `start` on; None: a scalar. `slices` are its lists, by their ids."""
 
     start: int = 0
     length: int | None = None
-    slices: Mapping[Variable, Value] = field(default_factory=dict)
+    slices: Mapping[str, Value] = field(default_factory=dict)
 
     def items(self, whole: Sequence[Any]) -> Sequence[Any]:
         """Return the items of a list that belong to it."""
         return whole if self.length is None else whole[self.start : self.start + self.length]
 
-    def value(self, handle: Variable) -> Value:
-        """Return what a Variable is in it."""
-        return self.slices.get(handle) or handle.read().value
+    def value(self, whole: Value) -> Value:
+        """Return what a value is in it."""
+        return self.slices.get(whole.id, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,13 @@ class Batch:
             (start, min(items_per_job, draft.length - start))
             for start in range(0, draft.length, items_per_job)
         ]
-        cuts = {handle: list(_cuts(handle.read().value, ranges)) for handle in draft.lists}
+        cuts = {whole.id: list(_cuts(whole, ranges)) for whole in draft.lists}
         parts = tuple(
-            Part(start, length, {handle: cut[at][1] for handle, cut in cuts.items()})
+            Part(start, length, {id: cut[at][1] for id, cut in cuts.items()})
             for at, (start, length) in enumerate(ranges)
         )
         graph = Graph(
-            variables=(
-                *(handle.read().value for handle in cuts),
-                *(value for cut in cuts.values() for _, value in cut),
-            ),
+            variables=(*draft.lists, *(value for cut in cuts.values() for _, value in cut)),
             operations=tuple(operation for cut in cuts.values() for operation, _ in cut),
         )
         return cls(parts, graph)

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from backtalk.autodiff.batches import Batch, joined
 from backtalk.autodiff.jobs import Draft, drafted
-from backtalk.autodiff.operations import is_recorded
-from backtalk.autodiff.session import Work, current
-from backtalk.autodiff.steps import Read, Step, next_number, read
+from backtalk.autodiff.line import Work
+from backtalk.autodiff.session import current
 from backtalk.autodiff.variable import Variable
 from backtalk.autodiff.warn import warn
 from backtalk.client import Client, Refused
@@ -94,13 +93,11 @@ async def achat_completion(
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call under way: the parts of its batch and, where it is recorded, its place in the order of submission."""
+    """A call under way, and the parts of its batch."""
 
     model_client: ModelClient
     draft: Draft
     batch: Batch
-    number: int
-    reads: tuple[Read, ...] | None
 
     @property
     def send(self) -> Work[Sequence[CompletionResult]]:
@@ -129,8 +126,7 @@ class _Call:
                 )
         _warn_of(completions)
         graph, output = joined(self.batch, results)
-        step = Step(self.number, graph, self.reads) if self.reads is not None else None
-        response = Response.written(graph.index.variables[output], step)
+        response = Response.written(graph.index.variables[output], self.draft.begun.kept(graph))
         response.completions = completions
         return response
 
@@ -150,13 +146,7 @@ def _prepared(
     if items_per_job < 1:
         raise ValueError(f"items_per_job is {items_per_job}; it must be 1 or more")
     draft = drafted(model_client, messages, inputs or {}, completion_args)
-    return _Call(
-        model_client,
-        draft,
-        Batch.of(draft, items_per_job),
-        next_number(),
-        read(draft.handles) if is_recorded(draft.handles) else None,
-    )
+    return _Call(model_client, draft, Batch.of(draft, items_per_job))
 
 
 def _warn_of(completions: Sequence[Mapping[str, Any]]) -> None:

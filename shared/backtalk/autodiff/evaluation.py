@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from backtalk.autodiff.measure import (
+    Compared,
     Evaluated,
     Measure,
     Score,
     Scored,
     Target,
-    kept,
-    pairs,
     recorded_evaluation,
 )
 from backtalk.autodiff.values import Scalar
@@ -48,7 +47,9 @@ def deterministic_evaluator(
 
     Raises ValueError where prediction and target differ in length, TypeError for a score that is no number.
     """
-    predictions, targets = pairs(prediction, target)
+    measure = Measure.of(eval_fn_purpose, success_fn, reduction_fn, reduction_fn_purpose)
+    compared = Compared.of(prediction, target)
+    predictions, targets = list(compared.predictions), list(compared.targets)
     there = [at for at, item in enumerate(predictions) if item is not None]
     if per_batch:
         results = list(eval_fn([predictions[at] for at in there], [targets[at] for at in there]))
@@ -58,11 +59,10 @@ def deterministic_evaluator(
             )
     else:
         results = [eval_fn(predictions[at], targets[at]) for at in there]
-    measure = Measure.of(eval_fn_purpose, success_fn, reduction_fn, reduction_fn_purpose)
     scored: list[Scored] = [(None, "")] * len(predictions)
     for at, result in zip(there, results, strict=True):
         scored[at] = _scored(result, predictions[at], targets[at], measure)
-    return recorded_evaluation(Evaluate, (prediction,), scored, measure, targets=kept(targets))
+    return recorded_evaluation(Evaluate, compared, scored, measure)
 
 
 def exact_match_evaluator(

@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias
 
-from backtalk.autodiff.operations import each, recorded
+from backtalk.autodiff.recording import Begun
 from backtalk.autodiff.variable import Variable
 from backtalk.wire.operations import Function as Recorded
 
 P = ParamSpec("P")
 Transmit: TypeAlias = Literal["verbatim", "model"]
+Tried: TypeAlias = tuple[Any, Exception | None]
 
 
 class FunctionFailed(Exception):
@@ -53,19 +54,20 @@ class Function(Generic[P]):
 
         Arguments that are no Variables become some. Raises FunctionFailed where the function raised.
         """
+        if inspect.iscoroutinefunction(self._call):
+            raise TypeError(f"{self.name} is a coroutine function; await {self.name}.acall(…)")
         given = self._given(args, kwargs)
-        tried = each(tuple(given.values()), lambda *items: self._try(given, items), broadcast=True)
-        return self._finish(given, tried)
+        begun = Begun.reading(given.values())
+        return self._finish(given, begun, begun.each(lambda *items: self._try(given, items), broadcast=True))
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> Variable:
-        """Do the same with a coroutine function, of batches one item after the other."""
+        """Do the same, awaiting what a coroutine function returns, of batches one item after the other."""
         given = self._given(args, kwargs)
-        tried = each(tuple(given.values()), lambda *items: items, broadcast=True)
+        begun = Begun.reading(given.values())
+        tried = begun.each(lambda *items: self._try(given, items), broadcast=True)
         if isinstance(tried, list):
-            awaited: Any = [None if items is None else await self._atry(given, items) for items in tried]
-        else:
-            awaited = await self._atry(given, tried)
-        return self._finish(given, awaited)
+            return self._finish(given, begun, [one and await _awaited(*one) for one in tried])
+        return self._finish(given, begun, await _awaited(*tried))
 
     def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Variable]:
         bound = self._signature.bind(*args, **kwargs)
@@ -79,40 +81,27 @@ class Function(Generic[P]):
             for name, value in bound.arguments.items()
         }
 
-    def _arguments(self, given: Mapping[str, Variable], items: Sequence[Any]) -> inspect.BoundArguments:
-        return inspect.BoundArguments(self._signature, dict(zip(given, items, strict=True)))
-
-    def _try(self, given: Mapping[str, Variable], items: Sequence[Any]) -> tuple[Any, Exception | None]:
-        arguments = self._arguments(given, items)
+    def _try(self, given: Mapping[str, Variable], items: Sequence[Any]) -> Tried:
+        told = inspect.BoundArguments(self._signature, dict(zip(given, items, strict=True)))
         try:
-            return self._call(*arguments.args, **arguments.kwargs), None
+            return self._call(*told.args, **told.kwargs), None
         except Exception as error:  # noqa: BLE001  the program's own, raised again once it is recorded
             return None, error
 
-    async def _atry(
-        self, given: Mapping[str, Variable], items: Sequence[Any]
-    ) -> tuple[Any, Exception | None]:
-        arguments = self._arguments(given, items)
-        try:
-            return await self._call(*arguments.args, **arguments.kwargs), None
-        except Exception as error:  # noqa: BLE001  the program's own, raised again once it is recorded
-            return None, error
-
-    def _finish(self, given: Mapping[str, Variable], tried: Any) -> Variable:
+    def _finish(self, given: Mapping[str, Variable], begun: Begun, tried: Any) -> Variable:
         results = tried if isinstance(tried, list) else [tried]
         failures = [result and result[1] for result in results]
         data = [result and (_told(result[1]) if result[1] else result[0]) for result in results]
         errors = tuple(failure and _told(failure) for failure in failures)
-        handles = tuple(given.values())
-        (output,) = recorded(
+        (output,) = begun.wrote(
             Recorded,
-            handles,
             (data if isinstance(tried, list) else data[0],),
             (self.role,),
+            mixed=any(errors),
             name=self.name,
             description=self.description,
             parameters=tuple(given),
-            transmit=self.transmit or ("verbatim" if len(handles) == 1 else "model"),
+            transmit=self.transmit or ("verbatim" if len(given) == 1 else "model"),
             errors=errors if any(errors) else None,
         )
         first = next((failure for failure in failures if failure), None)
@@ -138,6 +127,14 @@ def function(
     is recorded, and FunctionFailed holds the Variable to give feedback on. Use `acall` with a coroutine function.
     """
     return lambda call: Function(call, description, transmit, role)
+
+
+async def _awaited(result: Any, error: Exception | None) -> Tried:
+    """Return what a call came to, once what is awaited is there."""
+    try:
+        return (await result if inspect.isawaitable(result) else result), error
+    except Exception as failed:  # noqa: BLE001  the program's own, raised again once it is recorded
+        return None, failed
 
 
 def _told(error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from backtalk.autodiff.recording import Begun
 from backtalk.autodiff.values import items_of, text_of
 from backtalk.autodiff.variable import Variable
 from backtalk.models.client import ModelClient, check_json, check_no_secrets
@@ -13,55 +14,51 @@ from backtalk.wire.codec import validate
 from backtalk.wire.graph import Variable as Value
 from backtalk.wire.jobs import CompletionJob
 
-Swap: TypeAlias = Callable[[Variable], Any]
+Swap: TypeAlias = Callable[[Any], Any]
 
 
 class Share(Protocol):
-    """A part of a batch: which items, and what its list Variables are there."""
+    """A part of a batch: which items, and what its lists are there."""
 
     def items(self, whole: Sequence[Any]) -> Sequence[Any]:
         """Return the items of a list that belong to it."""
 
-    def value(self, handle: Variable) -> Value:
-        """Return what a Variable is in it."""
+    def value(self, whole: Value) -> Value:
+        """Return what a value is in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A call, checked: all the Variables it reads, in order, and how many items it has, None for a scalar."""
+    """A call, checked: its job with values in the place of Variables, and how many items it has, None for a scalar.
 
-    endpoint: str
-    model: str
-    messages: Sequence[Mapping[str, Any]]
-    inputs: Mapping[str, Any]
-    arguments: Mapping[str, Any]
-    options: Mapping[str, Any]
-    handles: tuple[Variable, ...]
+    What the program changes from now on changes nothing of it.
+    """
+
+    begun: Begun
+    body: Mapping[str, Any]
     length: int | None
 
     @property
-    def lists(self) -> tuple[Variable, ...]:
-        """The Variables that hold a batch."""
-        return tuple(handle for handle in self.handles if items_of(handle.read().value.data) is not None)
+    def model(self) -> str:
+        """The model that it names."""
+        model: str = self.body["model"]
+        return model
+
+    @property
+    def lists(self) -> tuple[Value, ...]:
+        """The values that hold a batch."""
+        return tuple(read.value for read in self.begun.reads if items_of(read.value.data) is not None)
 
     def job(self, share: Share) -> CompletionJob:
         """Return the job that does one share of the call."""
-
-        def swap(handle: Variable) -> Any:
-            return share.value(handle).model_dump(mode="json")
-
         inputs = {
-            name: share.items(given) if isinstance(given, list | tuple) else given
-            for name, given in self.inputs.items()
+            name: share.items(given) if isinstance(given, list) else given
+            for name, given in self.body["inputs"].items()
         }
-        body = {
-            "model": self.model,
-            "messages": self.messages,
-            "inputs": inputs,
-            **self.arguments,
-            "backtalk": {"endpoint": self.endpoint, "record": "always", **self.options},
-        }
-        return validate(_swapped(body, swap), CompletionJob)
+        told = _swapped(
+            {**self.body, "inputs": inputs}, lambda whole: share.value(whole).model_dump(mode="json")
+        )
+        return validate(told, CompletionJob)
 
 
 def drafted(
@@ -79,10 +76,16 @@ def drafted(
     _check_arguments(arguments)
     _check_messages(messages)
     checked = {name: _input(given, f"inputs[{name!r}]") for name, given in inputs.items()}
-    handles = tuple(dict.fromkeys(_handles((messages, checked, arguments))))
-    return Draft(
-        client.endpoint, model, messages, checked, arguments, options, handles, _length(handles, checked)
-    )
+    begun = Begun.reading(dict.fromkeys(_handles((messages, checked, arguments))))
+    body = {
+        "model": model,
+        "messages": messages,
+        "inputs": checked,
+        **arguments,
+        "backtalk": {"endpoint": client.endpoint, "record": "always", **options},
+    }
+    values = {read.handle: read.value for read in begun.reads}
+    return Draft(begun, _swapped(body, values.__getitem__), _length(begun, checked))
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -148,13 +151,13 @@ def _single(given: Any, path: str) -> Any:
     raise TypeError(f"{path} must be a text, a Variable, or a list of these, not {type(given).__name__}")
 
 
-def _length(handles: Sequence[Variable], inputs: Mapping[str, Any]) -> int | None:
+def _length(begun: Begun, inputs: Mapping[str, Any]) -> int | None:
     """Return how many items a call has. Raises ValueError where lists have different lengths."""
     found = {f"inputs[{name!r}]": len(given) for name, given in inputs.items() if isinstance(given, list)}
-    for handle in handles:
-        count = items_of(handle.read().value.data)
+    for read in begun.reads:
+        count = items_of(read.value.data)
         if count is not None:
-            found[f"{handle.role or 'a Variable'!r}"] = count
+            found[f"{read.value.role or 'a Variable'!r}"] = count
     if len(set(found.values())) > 1:
         told = ", ".join(f"{name} has {count}" for name, count in found.items())
         raise ValueError(f"lengths differ: {told}; give all lists of a batch one length")
@@ -174,8 +177,8 @@ def _handles(given: Any) -> Iterator[Variable]:
 
 
 def _swapped(given: Any, swap: Swap) -> Any:
-    """Return nested lists and dicts with every Variable replaced."""
-    if isinstance(given, Variable):
+    """Return nested lists and dicts with every Variable, or value of one, replaced."""
+    if isinstance(given, Variable | Value):
         return swap(given)
     if isinstance(given, Mapping):
         return {key: _swapped(item, swap) for key, item in given.items()}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from backtalk.autodiff.completion import ITEMS_PER_JOB, Response, achat_completion, chat_completion
-from backtalk.autodiff.measure import Evaluated, Measure, Score, Target, kept, pairs, recorded_evaluation
+from backtalk.autodiff.measure import Compared, Evaluated, Measure, Score, Target, recorded_evaluation
 from backtalk.autodiff.reply import judgement_in
 from backtalk.autodiff.variable import Variable
 from backtalk.autodiff.warn import warn
@@ -46,9 +46,10 @@ def lm_judge_evaluator(
     tells of it.
     """
     measure = Measure.of("judgement by a model", success_fn, reduction_fn, reduction_fn_purpose)
-    filled = _judge_inputs(prediction if eval_mode else prediction.detach(), target, inputs)
+    compared = Compared.of(prediction, target)
+    filled = _filled(prediction, target, inputs, eval_mode=eval_mode)
     reply = chat_completion(model_client, messages, filled, items_per_job=items_per_job, **completion_args)
-    return _judged(prediction, target, reply, measure, eval_mode=eval_mode)
+    return _judged(compared, reply, measure, eval_mode=eval_mode)
 
 
 async def alm_judge_evaluator(
@@ -67,42 +68,37 @@ async def alm_judge_evaluator(
 ) -> Evaluated:
     """Do what `lm_judge_evaluator` does, without blocking the event loop."""
     measure = Measure.of("judgement by a model", success_fn, reduction_fn, reduction_fn_purpose)
-    filled = _judge_inputs(prediction if eval_mode else prediction.detach(), target, inputs)
+    compared = Compared.of(prediction, target)
+    filled = _filled(prediction, target, inputs, eval_mode=eval_mode)
     reply = await achat_completion(
         model_client, messages, filled, items_per_job=items_per_job, **completion_args
     )
-    return _judged(prediction, target, reply, measure, eval_mode=eval_mode)
+    return _judged(compared, reply, measure, eval_mode=eval_mode)
 
 
-def _judge_inputs(prediction: Variable, target: Target, inputs: Mapping[str, Any] | None) -> dict[str, Any]:
-    pairs(prediction, target)
+def _filled(
+    prediction: Variable, target: Target, inputs: Mapping[str, Any] | None, *, eval_mode: bool
+) -> dict[str, Any]:
+    """Return what fills a judge's messages; a judge in training passes nothing on to what it judges."""
     given = {} if target is None else {"target": target}
-    return {"prediction": prediction, **given, **(inputs or {})}
+    return {"prediction": prediction if eval_mode else prediction.detach(), **given, **(inputs or {})}
 
 
-def _judged(
-    prediction: Variable, target: Target, reply: Response, measure: Measure, *, eval_mode: bool
-) -> Evaluated:
-    predictions, targets = pairs(prediction, target)
+def _judged(compared: Compared, reply: Response, measure: Measure, *, eval_mode: bool) -> Evaluated:
+    predictions = compared.predictions
     replies = reply.data if isinstance(reply.data, list) else [reply.data]
     if len(replies) != len(predictions):
         raise ValueError(
             f"the messages are a batch of {len(replies)}, the prediction has {len(predictions)}; give both one length"
         )
     scored = [judgement_in(one) if one is not None else None for one in replies]
-    unread = [one for one, judgement in zip(replies, scored, strict=True) if judgement is None]
-    if unread and not isinstance(prediction.data, list):
+    unread = sum(judgement is None for judgement in scored)
+    if unread and not isinstance(reply.data, list):
         raise ValueError(
             "the judge's reply holds no JSON object with a number as score; ask for one in its messages, or pass "
             'response_format={"type": "json_object"}'
         )
     if unread:
-        warn(f"{len(unread)} of {len(replies)} judgements could not be read")
-    return recorded_evaluation(
-        Judge,
-        (prediction, reply),
-        [one or (None, "") for one in scored],
-        measure,
-        targets=None if target is None else kept(targets),
-        eval_mode=eval_mode,
-    )
+        warn(f"{unread} of {len(replies)} judgements could not be read")
+    scores = [one or (None, "") for one in scored]
+    return recorded_evaluation(Judge, compared, scores, measure, reply.read(), eval_mode=eval_mode)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from backtalk.autodiff.operations import recorded
-from backtalk.autodiff.values import Scalar
+from backtalk.autodiff.recording import Begun
+from backtalk.autodiff.steps import Read
+from backtalk.autodiff.values import Scalar, items_of
 from backtalk.autodiff.variable import Variable
 from backtalk.wire.evaluations import Evaluate, Judge
 
@@ -56,17 +57,56 @@ class Measure:
         return self.reduce([score for score in scores if score is not None])
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A prediction as it was when its evaluation began, and what each of its items should be."""
+
+    read: Read
+    targets: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, prediction: Variable, target: Target) -> Compared:
+        """Return prediction and targets. Raises ValueError where their shapes differ."""
+        if not isinstance(prediction, Variable):
+            raise TypeError(f"the prediction must be a Variable, not {type(prediction).__name__}")
+        read = prediction.read()
+        wanted = target.data if isinstance(target, Variable) else target
+        count = len(wanted) if isinstance(wanted, list | tuple) else None
+        length = items_of(read.value.data)
+        if wanted is not None and count != length:
+            told = ["one" if number is None else str(number) for number in (length, count)]
+            raise ValueError(
+                f"predictions: {told[0]}, targets: {told[1]}; give one target for each prediction"
+            )
+        if isinstance(wanted, list | tuple):
+            return cls(read, tuple(wanted))
+        return cls(read, (wanted,) * (length or 1))
+
+    @property
+    def predictions(self) -> tuple[Any, ...]:
+        """The items of the prediction."""
+        data = self.read.value.data
+        return data if isinstance(data, tuple) else (data,)
+
+    @property
+    def kept(self) -> tuple[Any, ...] | None:
+        """The targets as they are recorded: None where there are none."""
+        return None if all(target is None for target in self.targets) else self.targets
+
+
 def recorded_evaluation(
     kind: type[Evaluate | Judge],
-    read: tuple[Variable, ...],
+    compared: Compared,
     scored: Sequence[Scored],
     measure: Measure,
+    *more: Read,
     **fields: Any,
 ) -> Evaluated:
-    prediction = read[0]
+    """Return score and explanation, recorded with what was compared, and what `more` was read for it."""
+    prediction = compared.read.value
     scores = tuple(score for score, _ in scored)
     explanations = tuple(explanation for _, explanation in scored)
-    batch = isinstance(prediction.data, list)
+    batch = isinstance(prediction.data, tuple)
     total = measure.total(scores) if batch else scores[0]
     if not isinstance(total, int | float | list):
         raise TypeError(f"reduction_fn returned {type(total).__name__}; a score must be a number")
@@ -74,9 +114,8 @@ def recorded_evaluation(
     if batch:
         result = f", by {measure.reduction}: {total}" if measure.reduction else ""
         told = f"{measure.purpose} of {len(scores)} items{result}"
-    score, explanation = recorded(
+    score, explanation = Begun.of((compared.read, *more)).wrote(
         kind,
-        read,
         (total, told),
         tuple(
             f"evaluation result {what} of {prediction.role or 'a prediction'}"
@@ -86,32 +125,11 @@ def recorded_evaluation(
         scores=scores,
         explanations=explanations,
         succeeded=measure.succeeded(scores),
+        targets=compared.kept,
         reduction=measure.reduction if batch else None,
         **fields,
     )
     return score, explanation
-
-
-def pairs(prediction: Variable, target: Target) -> tuple[list[Any], list[Any]]:
-    """Return the items of prediction and target. Raises ValueError where their shapes differ."""
-    if not isinstance(prediction, Variable):
-        raise TypeError(f"the prediction must be a Variable, not {type(prediction).__name__}")
-    found = prediction.data
-    wanted = target.data if isinstance(target, Variable) else target
-    if not isinstance(found, list):
-        if isinstance(wanted, list | tuple):
-            raise ValueError(f"one prediction, but {len(wanted)} targets; give one target")
-        return [found], [wanted]
-    if wanted is None:
-        return found, [None] * len(found)
-    if not isinstance(wanted, list | tuple) or len(wanted) != len(found):
-        count = len(wanted) if isinstance(wanted, list | tuple) else "one"
-        raise ValueError(f"{len(found)} predictions, but {count} targets; give one for each")
-    return found, list(wanted)
-
-
-def kept(targets: Sequence[Any]) -> tuple[Any, ...] | None:
-    return None if all(target is None for target in targets) else tuple(targets)
 
 
 def _words(words: str | Variable | None) -> str | None:

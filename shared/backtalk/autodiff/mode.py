@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Final, Self, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ENABLED: Final[ContextVar[bool]] = ContextVar("backtalk_grad_enabled", default=True)
+# the blocks that the running thread or task is in, the innermost last; objects that open them keep nothing
+_MODES: Final[ContextVar[tuple[bool, ...]]] = ContextVar("backtalk_grad_modes", default=(True,))
 
 
 def is_grad_enabled() -> bool:
@@ -19,7 +20,7 @@ def is_grad_enabled() -> bool:
     >>> is_grad_enabled()
     True
     """
-    return _ENABLED.get()
+    return _MODES.get()[-1]
 
 
 class set_grad_enabled:  # noqa: N801  named like the function it is used as
@@ -32,17 +33,20 @@ class set_grad_enabled:  # noqa: N801  named like the function it is used as
 
     def __init__(self, mode: bool) -> None:  # noqa: FBT001  the one thing it is about
         self._mode = mode
-        self._tokens: list[Token[bool]] = []
 
     def __enter__(self) -> Self:
-        self._tokens.append(_ENABLED.set(self._mode))
+        _MODES.set((*_MODES.get(), self._mode))
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _ENABLED.reset(self._tokens.pop())
+        _MODES.set(_MODES.get()[:-1])
 
     def __call__(self, function: F) -> F:
         mode = self._mode
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{function.__name__} is a generator, which runs while others do; write the with block inside it"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -60,7 +64,19 @@ class set_grad_enabled:  # noqa: N801  named like the function it is used as
         return called  # type: ignore[return-value]
 
 
-class no_grad(set_grad_enabled):  # noqa: N801  named like the function it is used as
+class _Fixed(set_grad_enabled):
+    """A mode of its own name, which decorates with brackets and without."""
+
+    mode: bool
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:  # noqa: ARG002  see __new__
+        super().__init__(self.mode)
+
+
+class no_grad(_Fixed):  # noqa: N801  named like the function it is used as
     """Record nothing: what is computed within requires no gradient and has no `grad_fn`.
 
     >>> from backtalk import Variable
@@ -70,12 +86,10 @@ class no_grad(set_grad_enabled):  # noqa: N801  named like the function it is us
     False
     """
 
-    def __init__(self) -> None:
-        super().__init__(mode=False)
+    mode = False
 
 
-class enable_grad(set_grad_enabled):  # noqa: N801  named like the function it is used as
+class enable_grad(_Fixed):  # noqa: N801  named like the function it is used as
     """Record again, inside of `no_grad`."""
 
-    def __init__(self) -> None:
-        super().__init__(mode=True)
+    mode = True

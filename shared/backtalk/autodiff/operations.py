@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
-from backtalk.autodiff.mode import is_grad_enabled
-from backtalk.autodiff.steps import Step, new_id, next_number, read, step_of
-from backtalk.autodiff.values import Normal, items_of, text_of, value_of
+from backtalk.autodiff.recording import Begun
+from backtalk.autodiff.steps import Step, new_id, next_number
+from backtalk.autodiff.values import Normal, text_of
 from backtalk.autodiff.variable import Variable
+from backtalk.wire.graph import Graph
 from backtalk.wire.graph import Variable as Value
 from backtalk.wire.operations import Add, Edit, Plain, Split, Sum
+
+_LONGEST_ROLE: Final = 300
 
 
 def add(x: Variable, y: Variable) -> Variable:
@@ -29,7 +32,7 @@ def add(x: Variable, y: Variable) -> Variable:
     return _combined(Add, (x, y), _plus)
 
 
-def sum(variables: Sequence[Variable]) -> Variable:
+def sum(variables: Iterable[Variable]) -> Variable:
     """Return texts together, each within an ITEM tag, or the sum of numbers; of batches item by item.
 
     >>> sum([Variable("one"), Variable("two")]).data
@@ -39,10 +42,11 @@ def sum(variables: Sequence[Variable]) -> Variable:
 
     Raises TypeError for what is no Variable, ValueError for none at all and for shapes that differ.
     """
-    if not variables:
+    handles = tuple(variables)
+    if not handles:
         raise ValueError("sum of nothing; give at least one Variable")
-    _check_variables(variables, "summed")
-    return _combined(Sum, tuple(variables), _total)
+    _check_variables(handles, "summed")
+    return _combined(Sum, handles, _total)
 
 
 def split(
@@ -60,7 +64,8 @@ def split(
     _check_variables((x,), "split")
     separator = sep.data if isinstance(sep, Variable) else sep
     most = maxsplit.data if isinstance(maxsplit, Variable) else maxsplit
-    held = x.read().value.data
+    begun = Begun.reading((x,))
+    held = begun.reads[0].value.data
     items = held if isinstance(held, tuple) else (held,)
     if not all(isinstance(item, str | None) for item in items):
         raise TypeError("only texts can be split; this Variable holds numbers")
@@ -72,70 +77,35 @@ def split(
     ]
     data = [column if isinstance(held, tuple) else column[0] for column in columns]
     roles = [f"split part {at} of {x.role}" for at in range(width)]
-    return recorded(Split, (x,), data, roles, sep=separator, maxsplit=most)
+    return begun.wrote(Split, data, roles, sep=separator, maxsplit=most)
 
 
 def edited(variable: Variable, data: Normal) -> tuple[Value, Step]:
     """Return what a Variable that an operation wrote becomes when the program puts other data in its place."""
-    before, operation = variable.read().value, new_id()
-    after = before.model_copy(
+    read, operation = variable.read(), new_id()
+    after = read.value.model_copy(
         update={"id": new_id(), "data": data, "name": variable.name, "producer": operation}
     )
-    edit = Edit(id=operation, inputs=(before.id,), outputs=(after.id,))
-    return after, step_of(next_number(), read((variable,)), (edit,), (after,))
-
-
-def recorded(
-    kind: type[Plain],
-    handles: Sequence[Variable],
-    data: Sequence[Any],
-    roles: Sequence[str],
-    **fields: Any,
-) -> tuple[Variable, ...]:
-    """Return what an operation wrote; recorded only where recording is on and one of its inputs wants a gradient."""
-    number, id = next_number(), new_id()
-    written = tuple(
-        Value(id=new_id(), data=value_of(one), role=role, requires_grad=True, producer=id)
-        for one, role in zip(data, roles, strict=True)
-    )
-    step = None
-    if is_recorded(handles):
-        outputs = tuple(value.id for value in written)
-        operation: Any = kind(id=id, inputs=tuple(one.id for one in handles), outputs=outputs, **fields)
-        step = step_of(number, read(handles), (operation,), written)
-    return tuple(Variable.written(value, step) for value in written)
-
-
-def is_recorded(handles: Sequence[Variable]) -> bool:
-    """Tell whether an operation that reads these is recorded."""
-    return is_grad_enabled() and any(handle.requires_grad for handle in handles)
-
-
-def each(handles: Sequence[Variable], compute: Callable[..., Any], *, broadcast: bool = False) -> Any:
-    """Compute something of scalars, or of batches item by item; a failed item stays failed.
-
-    Raises ValueError where shapes differ; with `broadcast` a scalar serves every item.
-    """
-    data = [handle.read().value.data for handle in handles]
-    lengths = {items_of(one) for one in data} - ({None} if broadcast else set())
-    if len(lengths) > 1:
-        told = ", ".join(
-            "a scalar" if count is None else f"a list of {count}" for count in map(items_of, data)
-        )
-        raise ValueError(f"shapes differ: {told}; give only scalars, or only lists of one length")
-    length = next(iter(lengths), None)
-    if length is None:
-        return compute(*data)
-    columns = [one if isinstance(one, tuple) else (one,) * length for one in data]
-    return [None if None in items else compute(*items) for items in zip(*columns, strict=True)]
+    edit = Edit(id=operation, inputs=(read.value.id,), outputs=(after.id,))
+    return after, Step(next_number(), Graph(variables=(read.value, after), operations=(edit,)), (read,))
 
 
 def _combined(
     kind: type[Plain], handles: Sequence[Variable], combine: Callable[[Sequence[Any]], Any]
 ) -> Variable:
-    data = each(handles, lambda *items: combine(items))
+    begun = Begun.reading(handles)
+    data = begun.each(lambda *items: combine(items))
+    return begun.wrote(kind, (data,), (_together(handles),))[0]
+
+
+def _together(handles: Sequence[Variable]) -> str:
+    """Return the roles of several; of a long chain both ends."""
     role = " and ".join(handle.role for handle in handles if handle.role)
-    return recorded(kind, handles, (data,), (role,))[0]
+    return (
+        role
+        if len(role) <= _LONGEST_ROLE
+        else f"{role[: _LONGEST_ROLE // 2]} … {role[-_LONGEST_ROLE // 2 :]}"
+    )
 
 
 def _plus(items: Sequence[Any]) -> Any:

@@ -6,18 +6,15 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Final, Self, TypeVar
 
+from backtalk.autodiff.line import Line, Work
 from backtalk.client import Client
 
 T = TypeVar("T")
 
-Work: TypeAlias = Callable[[Client], Coroutine[Any, Any, T]]
-
 _PATIENCE: Final = 30.0
-_CLOSING_SECONDS: Final = 5.0
 
 
 class Session:
@@ -28,11 +25,12 @@ class Session:
 
     def __init__(self, url: str | None, namespace: str | None, patience: float) -> None:
         self._new_client: Callable[[], Client] = lambda: Client(url, namespace=namespace, patience=patience)
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget thread and connection without closing them: in a child process they are the parent's."""
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._opening: asyncio.Lock | None = None
-        self._client: Client | None = None
+        self._line: Line | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -41,12 +39,16 @@ class Session:
         _DEFAULT.drop(self)
 
     def run(self, work: Work[T]) -> T:
-        """Do work with the client, and wait for it; an interrupt ends the wait and the work."""
-        if threading.current_thread() is self._thread:
+        """Do work with the client, and wait for it; an interrupt ends the wait and the work.
+
+        Raises ConnectionClosed where the session is closed meanwhile.
+        """
+        line = self._running()
+        if threading.current_thread() is line.thread:
             raise RuntimeError(
                 "this would wait for itself; use the awaitable twin here (acall, abackward, astep)"
             )
-        future = self._begin(work)
+        future = line.begin(work)
         try:
             return future.result()
         except BaseException:
@@ -55,61 +57,28 @@ class Session:
 
     async def arun(self, work: Work[T]) -> T:
         """Do work with the client without blocking the event loop; cancelled here, it is cancelled there."""
-        return await asyncio.wrap_future(self._begin(work))
+        return await asyncio.wrap_future(self._running().begin(work))
 
     def close(self) -> None:
         """End the connection and the thread; the next use begins anew."""
+        if line := self._taken():
+            line.close()
+
+    def abandon(self) -> None:
+        """End them at once, as a process does that ends."""
+        if line := self._taken():
+            line.close(patience=0)
+
+    def _taken(self) -> Line | None:
         with self._lock:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(self._close(), loop)
-        if thread is not threading.current_thread():
-            thread.join(_CLOSING_SECONDS)
+            line, self._line = self._line, None
+        return line
 
-    def _begin(self, work: Work[T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(self._do(work), self._running())
-
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def _running(self) -> Line:
         with self._lock:
-            if self._loop is None:
-                loop = self._loop = asyncio.new_event_loop()
-                self._opening = asyncio.Lock()
-                self._thread = threading.Thread(
-                    target=_serve, args=(loop,), name="backtalk connection", daemon=True
-                )
-                self._thread.start()
-            return self._loop
-
-    async def _do(self, work: Work[T]) -> T:
-        return await work(await self._connected())
-
-    async def _connected(self) -> Client:
-        assert self._opening is not None
-        async with self._opening:
-            if self._client is None:
-                self._client = await self._new_client().__aenter__()
-            return self._client
-
-    async def _close(self) -> None:
-        client, self._client = self._client, None
-        try:
-            if client is not None:
-                await client.__aexit__(None, None, None)
-        finally:
-            asyncio.get_running_loop().stop()
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    finally:
-        loop.close()
+            if self._line is None:
+                self._line = Line(self._new_client())
+            return self._line
 
 
 class _Default:
@@ -125,7 +94,7 @@ class _Default:
                 self._session = Session(None, None, _PATIENCE)
             return self._session
 
-    def put(self, session: Session | None) -> None:
+    def put(self, session: Session) -> None:
         with self._lock:
             before, self._session = self._session, session
         if before is not None:
@@ -138,16 +107,27 @@ class _Default:
                 self._session = None
         session.close()
 
-    def forget(self) -> None:
-        """Drop a connection that belongs to the parent process."""
+    def close(self) -> None:
+        """Close the connection; the session stays, and opens it again where it is used again."""
+        if session := self._session:
+            session.close()
+
+    def abandon(self) -> None:
+        """Close it at the end of the process."""
+        if session := self._session:
+            session.abandon()
+
+    def renew(self) -> None:
+        """Begin anew in a child process, with the broker that was chosen."""
         self._lock = threading.Lock()
-        self._session = None
+        if self._session is not None:
+            self._session.renew()
 
 
 _DEFAULT: Final = _Default()
-atexit.register(lambda: _DEFAULT.put(None))
+atexit.register(_DEFAULT.abandon)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_DEFAULT.forget)
+    os.register_at_fork(after_in_child=_DEFAULT.renew)
 
 
 def connect(url: str | None = None, *, namespace: str | None = None, patience: float = _PATIENCE) -> Session:
@@ -166,8 +146,8 @@ def connect(url: str | None = None, *, namespace: str | None = None, patience: f
 
 
 def close() -> None:
-    """Close the connection; the next call opens one again. A program that ends does it by itself."""
-    _DEFAULT.put(None)
+    """Close the connection; the next call opens it again, to the same broker. A program that ends does it by itself."""
+    _DEFAULT.close()
 
 
 def current() -> Session:

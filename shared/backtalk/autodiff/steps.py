@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from backtalk.wire.graph import Graph, Operation
+from backtalk.wire.graph import Graph
 from backtalk.wire.graph import Variable as Value
 
 if TYPE_CHECKING:
@@ -44,19 +44,6 @@ class Step:
     graph: Graph
     reads: tuple[Read, ...]
     spent: bool = field(default=False)
-
-
-def read(handles: Iterable[Variable]) -> tuple[Read, ...]:
-    """Return what is read of some handles now, each handle once."""
-    return tuple(handle.read() for handle in dict.fromkeys(handles))
-
-
-def step_of(
-    number: int, reads: Sequence[Read], operations: Sequence[Operation], written: Sequence[Value]
-) -> Step:
-    """Return a step of operations that this program took itself."""
-    variables = (*(one.value for one in reads), *written)
-    return Step(number, Graph(variables=variables, operations=tuple(operations)), tuple(reads))
 
 
 def leading_to(steps: Iterable[Step | None]) -> list[Step]:

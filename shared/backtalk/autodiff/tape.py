@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from backtalk.autodiff.steps import Read, graph_of, leading_to, reads_of
 from backtalk.autodiff.variable import Gradient, Variable
 from backtalk.wire.feedback import Entry
 from backtalk.wire.graph import Graph
+
+_DRAWN: Final = (".svg", ".html", ".dot", ".gv")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Tape:
         if path.suffix == ".json":
             path.write_text(json.dumps(self.as_json(), ensure_ascii=False, indent=1), "utf-8")
             return path
+        if path.suffix.lower() not in _DRAWN:
+            raise ValueError(f"{path}: the suffix names the format; end it in .json, {', '.join(_DRAWN)}")
         from backtalk.drawing import write  # noqa: PLC0415  graphviz is of use only here
 
         write(path, self.graph, self.gradients)

@@ -15,14 +15,14 @@ _ITEMS: Final = 3
 _SAYS: Final = {"role": "says what the Variable is for", "name": "all its values share"}
 
 
-def value_of(data: Any) -> Normal:
+def value_of(data: Any, *, mixed: bool = False) -> Normal:
     """Return data as it is recorded: a scalar, or a tuple, the batch; ints beside floats become floats.
 
-    Raises TypeError for other types and for lists that mix texts and numbers, ValueError for an empty list and for
+    Raises TypeError for other types and for lists that mix texts and numbers, unless they may be `mixed`; ValueError for an empty list and for
     numbers that JSON does not have.
     """
     if isinstance(data, list | tuple):
-        return _batch(data)
+        return _batch(data, mixed=mixed)
     if not isinstance(data, str | int | float):
         raise TypeError(
             f"data must be one str, int or float, or a list or tuple of these; it is {_named(data)}"
@@ -31,17 +31,18 @@ def value_of(data: Any) -> Normal:
     return data
 
 
-def _batch(items: Sequence[Any]) -> tuple[Scalar | None, ...]:
+def _batch(items: Sequence[Any], *, mixed: bool) -> tuple[Scalar | None, ...]:
     if not items:
         raise ValueError("data is an empty list; a batch has at least one item")
     there = [item for item in items if item is not None]
     texts = all(isinstance(item, str) for item in there)
-    if not texts and not all(isinstance(item, int | float) for item in there):
-        kinds = ", ".join(sorted({_named(item) for item in there}))
-        raise TypeError(f"a list as data must hold texts only or numbers only; this one holds {kinds}")
+    kinds: tuple[type, ...] = (str, int, float) if mixed else (int, float)
+    if not texts and not all(isinstance(item, kinds) for item in there):
+        found = ", ".join(sorted({_named(item) for item in there}))
+        raise TypeError(f"a list as data must hold texts only or numbers only; this one holds {found}")
     for item in there:
         _check_sendable(item)
-    if any(isinstance(item, float) for item in there):
+    if not mixed and any(isinstance(item, float) for item in there):
         return tuple(None if item is None else float(item) for item in items)
     return tuple(items)
 
