@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from backtalk.autodiff import (
+        ConnectionClosed,
+        Gradient,
         Parameter,
         PartialWarning,
+        Response,
+        Tape,
         Variable,
         abackward,
         backward,
@@ -20,14 +24,18 @@ if TYPE_CHECKING:
         set_grad_enabled,
     )
     from backtalk.checkpoint import load, save
-    from backtalk.client import Client
+    from backtalk.client import BrokerUnreachable, Client, Refused
     from backtalk.functional import FunctionFailed, function
     from backtalk.models import get_backward_model_client, set_backward_model_client
 
 # by module, and lazily: a worker imports neither the client nor what is built on it
 _NAMES: Final = {
-    "backtalk.client": ("Client",),
+    "backtalk.client": ("BrokerUnreachable", "Client", "Refused"),
     "backtalk.autodiff": (
+        "Tape",
+        "Response",
+        "Gradient",
+        "ConnectionClosed",
         "Parameter",
         "PartialWarning",
         "Variable",
@@ -48,10 +56,16 @@ _MODULES: Final = ("cognitive", "functional", "models", "optim")
 _OWNERS: Final = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "BrokerUnreachable",
     "Client",
+    "ConnectionClosed",
     "FunctionFailed",
+    "Gradient",
     "Parameter",
     "PartialWarning",
+    "Refused",
+    "Response",
+    "Tape",
     "Variable",
     "abackward",
     "backward",

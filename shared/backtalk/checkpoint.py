@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,21 +29,19 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     check_json(state, "state")
     path = Path(path)
     text = json.dumps({_MARK: VERSION, "state": state}, ensure_ascii=False, indent=1, allow_nan=False)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        draft.write_text(text, "utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> dict[str, Any]:
     """Return the state in a file that `save` wrote. Raises ValueError for other files and for later versions."""
     try:
         found = json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is no checkpoint, but something that JSON cannot read: {error}") from error
     version = found.get(_MARK) if isinstance(found, dict) else None
     if version is None or not isinstance(found.get("state"), dict):

@@ -132,16 +132,16 @@ def filler(values: Mapping[str, str]) -> Fill:
             raise TooLarge(f"filled, the messages pass {MAX_BODY_BYTES} bytes; use long inputs less often")
         return value
 
-    return lambda text: _BRACES.sub(replace, text) if "{" in text else text
+    return lambda text: BRACES.sub(replace, text) if "{" in text else text
 
 
 def placeholders(names: Container[str]) -> Callable[[str], set[str]]:
     """Return the function that names the placeholders a text uses."""
-    return lambda text: {found["name"] for found in _BRACES.finditer(text) if found["name"] in names}
+    return lambda text: {found["name"] for found in BRACES.finditer(text) if found["name"] in names}
 
 
 # {{anything}} is taken whole by the first branch and left as it is
-_BRACES: Final = re.compile(r"\{\{[^{}]+\}\}|\{(?P<name>[^{}]+)\}")
+BRACES: Final = re.compile(r"\{\{[^{}]+\}\}|\{(?P<name>[^{}]+)\}")
 
 
 def fill_leaves(value: Any, fill: Fill) -> Any:

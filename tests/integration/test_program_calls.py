@@ -184,7 +184,7 @@ def test_c9_feedback_is_one_text_or_one_for_each_item(program):
 @pytest.mark.parametrize(
     ("feedback", "error", "words"),
     [
-        (Variable(["a", "b"]), ValueError, "a list of 2 .* a list of 3"),
+        (Variable(["a", "b"]), ValueError, "a list of 2.* one text for each of the 3 items"),
         (Variable([1, 2, 3]), TypeError, "a gradient is a text"),
         ("a", TypeError, "a gradient is a Variable that holds a text, not str"),
         (None, RuntimeError, "backward.. needs a gradient here"),
@@ -504,7 +504,7 @@ def test_e7_in_a_batch_that_item_has_no_score(program):
             CLIENT, judge(Variable("Judge.")), prediction, ["a", "b"], None, None, None, None
         )
     assert score.data == [0.5, None]
-    with pytest.warns(PartialWarning, match="1 gradients could not be computed"):
+    with pytest.warns(PartialWarning, match="1 of the questions failed"):
         explanation.backward()
     assert [("Longer." in one.data, one.entry.sample) for one in prediction.grad] == [(True, 0)]
 

@@ -510,7 +510,7 @@ def test_one_text_of_feedback_is_said_of_every_item(program):
 def test_feedback_has_to_be_of_the_same_length(program):
     """It is told before anything is sent, with both lengths."""
     response = asked(learning(), constant(["Hello", "Thank you"]))
-    with pytest.raises(ValueError, match=r"a list of 3 .* a list of 2"):
+    with pytest.raises(ValueError, match=r"a list of 3.* one text for each of the 2 items"):
         response.backward(Variable(["a", "b", "c"]))
     assert backward_calls(program) == []
 
@@ -540,7 +540,7 @@ def test_a_gradient_that_failed_is_told_of_and_the_others_are_kept(program):
     response = asked(system, constant(["Hello", "poison", "Thank you"]))
     program.model.rule(status=400, match="poison")
     with pytest.warns(
-        PartialWarning, match=r"1 gradients could not be computed; the first, of .*upstream_rejected"
+        PartialWarning, match=r"1 of the questions failed; the first, about .*upstream_rejected"
     ):
         response.backward(said("Be short."))
     assert samples(system) == [0, 2]

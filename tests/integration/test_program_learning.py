@@ -146,7 +146,7 @@ def test_t1_constraints_examples_and_provenance_are_asked_with(program):
     question = lasts(program)[-1]
     assert 'kind="constraint">\nStay polite.\n' in question
     assert 'kind="example">\nYou rhyme.\n' in question
-    assert "of its use as messages/0/content/0" in question
+    assert 'of its use as "messages/0/content/0"' in question
 
 
 def test_t1_messages_of_the_programs_own(program):
@@ -161,7 +161,7 @@ def test_t1_messages_of_the_programs_own(program):
     ]
     TGD([held], CLIENT, mine, {"hint": "Hurry!"}).step()
     (question,) = lasts(program)
-    assert "Improve system prompt: <fence-" in question
+    assert 'Improve "system prompt": <fence-' in question
     assert "Shout." in question
     assert "Hurry!" in question
     assert held.data == "Be kind."

@@ -55,7 +55,7 @@ def test_g1_p2_a_node_has_one_edge_for_each_input():
     total = x + constant()
     assert total.grad_fn.name() == "AddBackward"
     assert edges(total.grad_fn) == [("AccumulateGrad", 0), (None, 0)]
-    assert total.grad_fn.next_functions[0][0].variable == x.read().value
+    assert total.grad_fn.next_functions[0][0].leaf == x.read().value
     assert (total.role, total.is_leaf, total.requires_grad) == ("task and format", False, True)
     assert x.grad_fn is None
 
@@ -322,7 +322,7 @@ def test_g5_a_diamond_is_recorded_with_both_its_ways():
         ({"gradient": "Shorter."}, TypeError, "a gradient is a Variable that holds a text, not str"),
         ({"gradient": Variable(5)}, TypeError, "a gradient is a text, or a list of texts"),
         ({"gradient": Variable(["a", None])}, (TypeError, ValueError), "text|shape"),
-        ({"gradient": Variable(["a", "b"])}, ValueError, "a list of 2 .* a scalar"),
+        ({"gradient": Variable(["a", "b"])}, ValueError, "a list of 2.* a single text"),
         ({"gradient": Variable("a"), "create_graph": True}, NotImplementedError, "leave it False"),
         ({"gradient": Variable("a"), "inputs": []}, RuntimeError, "none of the inputs"),
         ({"gradient": Variable("a"), "inputs": constant()}, RuntimeError, "none of the inputs requires"),

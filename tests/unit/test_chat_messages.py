@@ -239,7 +239,7 @@ def test_a_variable_that_stands_twice_is_read_once():
         ({"stream": True}, ValueError, "stream"),
         ({"metadata": {"a": object()}}, TypeError, "completion_args.metadata.a: object"),
         ({"logit_bias": {1: 2}}, TypeError, "completion_args.logit_bias: key 1 is int"),
-        ({"items_per_job": 0}, ValueError, "items_per_job is 0; it must be 1 or more"),
+        ({"items_per_job": 0}, ValueError, "items_per_job is 0; it must be a number from 1 to 256"),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, Refused, "tools/0"),
     ],
 )

@@ -433,7 +433,8 @@ def test_a_prediction_is_a_variable():
     [
         ('{"score": 0.5, "explanation": "Half."}', (0.5, "Half.")),
         ('Sure! ```json\n{"score": 1, "explanation": "All."}\n```', (1, "All.")),
-        ('{"why": {"score": 3}} {"score": 2}', (3, "")),
+        ('{"why": {"score": 3}} {"score": 2}', (2, "")),
+        ('In the form {"score": 0, "explanation": "…"}: {"score": 4}', (4, "")),
         ('<think>{"score": 0}</think>{"score": 1, "explanation": null}', (1, "")),
         ('{broken {"score": "4.5", "explanation": "In quotes."}', (4.5, "In quotes.")),
         ('{"score": true}', (1, "")),

@@ -97,7 +97,6 @@ def test_of_a_batch_it_is_called_item_by_item():
     assert made.data == ["a!", None, "c!"]
     assert calls == [("a", "!"), ("c", "!")]
     assert joined(Variable(["a", "b"]), Variable(["1", "2"])).data == ["a1", "b2"]
-    assert joined(Variable(["a"]), ["1"]).data == ["a1"]
 
 
 def test_lists_of_a_batch_have_one_length(text):
@@ -116,7 +115,7 @@ def test_a_result_that_is_no_data_is_refused(text, result):
     def something(text: str):
         return result
 
-    with pytest.raises(TypeError, match=r"data must be|a list as data"):
+    with pytest.raises(TypeError, match=r"something returned .* a text or a number for each item"):
         something(text)
 
 
@@ -135,7 +134,7 @@ def test_functions_without_names_for_their_arguments_are_refused_at_once():
     def five():
         return 5
 
-    with pytest.raises(TypeError, match="five takes no arguments, so no gradient can pass through it"):
+    with pytest.raises(TypeError, match="five gets no Variable, so no gradient can pass through it"):
         five()
 
 

@@ -63,7 +63,7 @@ def tgd(*params, **options):
 
 
 def refusals(before, proposed, *, finished=True, max_length=None):
-    return list(problems(before, proposed, finished=finished, max_length=max_length))
+    return list(problems(before, proposed, boundary=BOUNDARY, finished=finished, max_length=max_length))
 
 
 # ---- proposals, read out of a reply
@@ -92,10 +92,24 @@ def test_a_proposal_is_read_as_it_was_meant(reply, text):
     assert read(reply, BOUNDARY) == text
 
 
-def test_a_text_may_speak_of_such_tags():
-    """It ends at the last one."""
-    inner = f"Write between <new-{BOUNDARY}> and </new-{BOUNDARY}>, or <new> and </new>."
-    assert read(f"<new-{BOUNDARY}>\n{inner}\n</new-{BOUNDARY}>", BOUNDARY) == inner
+def test_of_several_proposals_the_last_counts():
+    """What stands before it was a draft, whatever it is called."""
+    drafts = f"<thinking>\n<new-{BOUNDARY}>one</new-{BOUNDARY}>\n</thinking>\nBetter:\n"
+    assert read(f"{drafts}<new-{BOUNDARY}>\ntwo\n</new-{BOUNDARY}>", BOUNDARY) == "two"
+
+
+@pytest.mark.parametrize(
+    "inner", [f"Write between <new-{BOUNDARY}> and </new-{BOUNDARY}>.", f'<fence-{BOUNDARY} kind="variable">']
+)
+def test_a_text_that_holds_the_tags_of_its_question_is_refused(inner):
+    """Nothing of the question belongs into the text, and half of a text is never taken."""
+    proposed = read(f"<new-{BOUNDARY}>\n{inner}\n</new-{BOUNDARY}>", BOUNDARY)
+    assert "tags or fences" in " ".join(refusals("Be brief.", proposed))
+
+
+def test_the_tags_of_another_question_are_none():
+    """A boundary is asked for and must be met."""
+    assert read("<new-000000000000>Be kind.</new-000000000000>", BOUNDARY) is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +129,7 @@ def test_a_text_may_speak_of_thoughts(text):
 
 
 PIECES = st.sampled_from(
-    ["<new-", "</new-", BOUNDARY, ">", "<new>", "</new>", "<think>", "</think>", "\n", " ", "a", "{x}", "é"]
+    ["<new-", "</new-", ">", "<new>", "</new>", "<think>", "</think>", "\n", " ", "a", "{x}", "é"]
 )
 
 
@@ -171,7 +185,7 @@ def test_json_in_a_text_is_no_placeholder():
 
 def test_placeholders_are_named_once_and_as_they_are_written():
     """In their order, single braces first."""
-    assert placeholders("{b} {{ tok }} {a} {b}") == ["{b}", "{a}", "{{ tok }}"]
+    assert placeholders("{b} {{ tok }} {a} {b}") == ["{b}", "{{ tok }}", "{a}"]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +253,7 @@ def test_the_text_its_role_and_what_was_said_of_it_are_shown():
     assert fences(prompt, "feedback") == ["Be kind."]
     assert fences(prompt, "constraint") == ["Stay polite."]
     assert fences(prompt, "example") == ["You are a pirate."]
-    assert "It serves as system prompt." in told(prompt)
+    assert 'It serves as "system prompt".' in told(prompt)
 
 
 def test_the_text_is_shown_whole_whatever_its_length():
@@ -275,7 +289,7 @@ def test_each_gradient_says_where_it_comes_from():
     """The place it was read at, the item of a batch; at most three places, and how many more there are."""
     places = [gradient("Be kind.", place="inputs/x", sample=at) for at in range(5)]
     shown = told(prompt_of(parameter("x", "y", *places)))
-    assert "of its use as inputs/x, item 0 of a batch; " in shown
+    assert 'of its use as "inputs/x", item 0 of a batch; ' in shown
     assert "item 2 of a batch and 2 more:" in shown
     assert "item 3" not in shown
 
@@ -355,7 +369,7 @@ def test_messages_of_the_programs_own_get_what_they_ask_for():
     prompt = prompt_of(parameter("Be brief."), ["c"])
     mine = [{"role": "user", "content": [Variable("{role}: {variable} {mine} {{examples}}")]}]
     assert prompt.inputs(mine, {"mine": "!"}) == {
-        "role": "system prompt",
+        "role": '"system prompt"',
         "variable": prompt.values["variable"],
         "mine": "!",
     }

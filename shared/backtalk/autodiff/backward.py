@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backtalk.autodiff.line import Work
 from backtalk.autodiff.session import current
 from backtalk.autodiff.steps import Read, Step, graph_of, leading_to, reads_of
-from backtalk.autodiff.values import check_same_length, value_of
 from backtalk.autodiff.variable import Gradient, Variable
 from backtalk.autodiff.warn import warn
-from backtalk.client import Client
+from backtalk.client import Client, Refused, TooLarge
 from backtalk.models.backward import BackwardModelClient, chosen
+from backtalk.wire.errors import Code
 from backtalk.wire.evaluations import explains_itself
 from backtalk.wire.feedback import Feedback, FeedbackItem, Gradients
 from backtalk.wire.graph import Graph
@@ -21,8 +22,8 @@ from backtalk.wire.operations import Concat
 
 
 def backward(
-    variables: Sequence[Variable],
-    gradients: Sequence[Variable | None] | None = None,
+    variables: Variable | Sequence[Variable],
+    gradients: Variable | Sequence[Variable | None] | None = None,
     retain_graph: bool | None = None,  # noqa: FBT001
     create_graph: bool = False,  # noqa: FBT001, FBT002
     inputs: Variable | Sequence[Variable] | None = None,
@@ -36,8 +37,8 @@ def backward(
 
 
 async def abackward(
-    variables: Sequence[Variable],
-    gradients: Sequence[Variable | None] | None = None,
+    variables: Variable | Sequence[Variable],
+    gradients: Variable | Sequence[Variable | None] | None = None,
     retain_graph: bool | None = None,  # noqa: FBT001
     create_graph: bool = False,  # noqa: FBT001, FBT002
     inputs: Variable | Sequence[Variable] | None = None,
@@ -61,7 +62,14 @@ class _Pass:
     @property
     def send(self) -> Work[Gradients]:
         async def send(client: Client) -> Gradients:
-            return await client.call(self.feedback)
+            try:
+                return await client.call(self.feedback)
+            except TooLarge as error:
+                raise Refused(
+                    Code.PAYLOAD_TOO_LARGE,
+                    "the graph behind this Variable is too large for one message; call the program with fewer items "
+                    "at a time and go backward after each: gradients accumulate",
+                ) from error
 
         return send
 
@@ -78,9 +86,10 @@ class _Pass:
             step.spent = step.spent or not self.retain
         if answer.failures:
             first = answer.failures[0]
+            role = self.graph.index.variables[first.variable].role
             warn(
-                f"{len(answer.failures)} gradients could not be computed; the first, of {first.variable!r}: "
-                f"{first.error.code}: {first.error.message}"
+                f"{len(answer.failures)} of the questions failed; the first, about {role!r}: "
+                f"{first.error.code}: {first.error.message} (a graph that is retained can be gone through again)"
             )
 
 
@@ -102,13 +111,16 @@ def _retains(retain_graph: bool | None, create_graph: bool) -> bool:  # noqa: FB
 
 
 def _prepared(
-    variables: Sequence[Variable],
-    gradients: Sequence[Variable | None] | None,
+    variables: Variable | Sequence[Variable],
+    gradients: Variable | Sequence[Variable | None] | None,
     inputs: Variable | Sequence[Variable] | None,
     *,
     retain: bool,
 ) -> _Pass:
-    given = gradients if gradients is not None else [None] * len(variables)
+    variables = [variables] if isinstance(variables, Variable) else list(variables)
+    if isinstance(gradients, Variable):
+        gradients = [gradients]
+    given = list(gradients) if gradients is not None else [None] * len(variables)
     if len(given) != len(variables) or not variables:
         raise ValueError(f"{len(variables)} Variables and {len(given)} gradients; give one for each")
     roots = [variable.read() for variable in variables]
@@ -153,10 +165,22 @@ def _item(graph: Graph, root: Read, said: Variable | None) -> FeedbackItem:
         )
     text = said.read().value
     if isinstance(text.data, tuple):
-        check_same_length(value_of(text.data), value_of(root.value.data))
+        _check_aligned(len(text.data), root.value.data)
     if not all(isinstance(one, str) for one in (text.data if isinstance(text.data, tuple) else (text.data,))):
-        raise TypeError("a gradient is a text, or a list of texts; this one holds something else")
+        raise TypeError(f"a gradient is a text, or a list of texts; this one is {said!r}")
     return FeedbackItem(variable=root.value.id, text=text.data, id=text.id)
+
+
+def _check_aligned(count: int, data: Any) -> None:
+    """Refuse a list of texts about something else than a list of that length. Raises ValueError."""
+    items = len(data) if isinstance(data, tuple) else None
+    if count != items:
+        wanted = (
+            "a single text" if items is None else f"one text for each of the {items} items, or a single text"
+        )
+        raise ValueError(
+            f"the gradient is a list of {count}, a different shape from what it is about; give {wanted}"
+        )
 
 
 def _wanted(

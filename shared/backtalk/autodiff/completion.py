@@ -16,7 +16,8 @@ from backtalk.autodiff.warn import warn
 from backtalk.client import Client, Refused
 from backtalk.models.client import ModelClient
 from backtalk.wire.errors import Code
-from backtalk.wire.jobs import CompletionResult
+from backtalk.wire.jobs import CompletionJob, CompletionResult
+from backtalk.wire.messages import MAX_BATCH
 
 ITEMS_PER_JOB: Final = 16
 
@@ -104,7 +105,7 @@ class _Call:
         jobs = [self.draft.job(part) for part in self.batch.parts]
 
         async def send(client: Client) -> Sequence[CompletionResult]:
-            return await asyncio.gather(*(client.call(job) for job in jobs))
+            return await asyncio.gather(*(_result(client, job) for job in jobs))
 
         return send
 
@@ -124,10 +125,10 @@ class _Call:
                     Code.PAYLOAD_TOO_LARGE,
                     "the graph of this call is too large for one message; give a smaller items_per_job",
                 )
-        _warn_of(completions)
         graph, output = joined(self.batch, results)
         response = Response.written(graph.index.variables[output], self.draft.begun.kept(graph))
         response.completions = completions
+        _warn_of(completions)
         return response
 
     def _completions(self, results: Sequence[CompletionResult]) -> Iterator[Mapping[str, Any]]:
@@ -143,10 +144,18 @@ def _prepared(
     items_per_job: int,
     completion_args: Mapping[str, Any],
 ) -> _Call:
-    if items_per_job < 1:
-        raise ValueError(f"items_per_job is {items_per_job}; it must be 1 or more")
+    if items_per_job not in range(1, MAX_BATCH + 1):
+        raise ValueError(f"items_per_job is {items_per_job}; it must be a number from 1 to {MAX_BATCH}")
     draft = drafted(model_client, messages, inputs or {}, completion_args)
     return _Call(model_client, draft, Batch.of(draft, items_per_job))
+
+
+async def _result(client: Client, job: CompletionJob) -> CompletionResult:
+    """Return the result of a job; one that cannot even be sent fails alone, as one that a worker refuses."""
+    try:
+        return await client.call(job)
+    except Refused as refused:
+        return CompletionResult.failed("", refused.error)
 
 
 def _warn_of(completions: Sequence[Mapping[str, Any]]) -> None:

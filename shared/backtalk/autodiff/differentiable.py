@@ -17,7 +17,7 @@ class Differentiable:
 
     _value: Value
     _step: Step | None
-    _grad: list[Variable]
+    _grad: list[Any]
     _retains: bool
 
     @property
@@ -64,7 +64,7 @@ class Differentiable:
         return node.outputs.index(self._value.id) if node else 0
 
     @property
-    def grad(self) -> list[Variable]:
+    def grad(self) -> list[Any]:
         """The gradients so far, in order, none merged. The list is the Variable's own: append to it, clear it.
 
         Raises RuntimeError on what an operation wrote, unless `retain_grad()` was called before `backward()`.

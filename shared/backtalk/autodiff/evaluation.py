@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from backtalk.autodiff.measure import (
     Target,
     recorded_evaluation,
 )
+from backtalk.autodiff.reply import sendable
 from backtalk.autodiff.values import Scalar
 from backtalk.autodiff.variable import Variable
 from backtalk.wire.evaluations import Evaluate
@@ -100,10 +102,12 @@ def _scored(result: Any, prediction: Scalar, target: Scalar | None, measure: Mea
     score, explanation = result if isinstance(result, tuple) else (result, None)
     if not isinstance(score, int | float):
         raise TypeError(f"eval_fn returned {type(score).__name__}; a score must be a number")
+    if not math.isfinite(score):
+        raise ValueError(f"eval_fn returned {score}; a score must be finite")
     if explanation is None:
         wanted = "" if target is None else f" The target is {_json(target)}."
         explanation = f"{measure.purpose}: the score of {_json(prediction)} is {_json(score)}.{wanted}"
-    return (int(score) if isinstance(score, bool) else score), str(explanation)
+    return (int(score) if isinstance(score, bool) else score), sendable(str(explanation))
 
 
 def _json(value: Any) -> str:

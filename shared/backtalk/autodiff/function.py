@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 from backtalk.autodiff.recording import Begun
+from backtalk.autodiff.reply import sendable
 from backtalk.autodiff.variable import Variable
 from backtalk.wire.operations import Function as Recorded
 
-P = ParamSpec("P")
 Transmit: TypeAlias = Literal["verbatim", "model"]
 Tried: TypeAlias = tuple[Any, Exception | None]
 
@@ -27,11 +28,35 @@ class FunctionFailed(Exception):
         self.output = output
 
 
-class Function(Generic[P]):
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The arguments of one call: what is recorded, and constants that no model can be shown, which are not."""
+
+    variables: Mapping[str, Variable]
+    constants: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, name: str, arguments: Mapping[str, Any]) -> _Given:
+        """Return arguments told apart. Raises TypeError where nothing is left for a gradient to pass to."""
+        variables = {
+            one: value if isinstance(value, Variable) else Variable(value, role=one)
+            for one, value in arguments.items()
+            if isinstance(value, Variable | str | int | float)
+        }
+        if not variables:
+            raise TypeError(f"{name} gets no Variable, so no gradient can pass through it; call it directly")
+        return cls(variables, {one: value for one, value in arguments.items() if one not in variables})
+
+    def filled(self, items: Sequence[Any]) -> dict[str, Any]:
+        """Return all arguments, with one item of each Variable."""
+        return {**dict(zip(self.variables, items, strict=True)), **self.constants}
+
+
+class Function:
     """A function whose arguments and result are Variables; made by `function`."""
 
     def __init__(
-        self, call: Callable[P, Any], description: str, transmit: Transmit | None, role: str | None
+        self, call: Callable[..., Any], description: str, transmit: Transmit | None, role: str | None
     ) -> None:
         if transmit not in (None, "verbatim", "model"):
             raise ValueError(f"transmit is {transmit!r}; it must be 'verbatim' or 'model'")
@@ -49,47 +74,48 @@ class Function(Generic[P]):
         self.role = role or f"output of {call.__name__}"
         functools.update_wrapper(self, call)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Variable:
+    def __call__(self, *args: Any, **kwargs: Any) -> Variable:
         """Call it with the data of each argument, of batches item by item, and record that.
 
-        Arguments that are no Variables become some. Raises FunctionFailed where the function raised.
+        Texts and numbers become Variables; other arguments are constants, which are not recorded. Raises FunctionFailed where the function raised.
         """
         if inspect.iscoroutinefunction(self._call):
             raise TypeError(f"{self.name} is a coroutine function; await {self.name}.acall(…)")
         given = self._given(args, kwargs)
-        begun = Begun.reading(given.values())
+        begun = Begun.reading(given.variables.values())
         return self._finish(given, begun, begun.each(lambda *items: self._try(given, items), broadcast=True))
 
-    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> Variable:
+    async def acall(self, *args: Any, **kwargs: Any) -> Variable:
         """Do the same, awaiting what a coroutine function returns, of batches one item after the other."""
         given = self._given(args, kwargs)
-        begun = Begun.reading(given.values())
+        begun = Begun.reading(given.variables.values())
         tried = begun.each(lambda *items: self._try(given, items), broadcast=True)
         if isinstance(tried, list):
             return self._finish(given, begun, [one and await _awaited(*one) for one in tried])
         return self._finish(given, begun, await _awaited(*tried))
 
-    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Variable]:
+    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Given:
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        if not bound.arguments:
-            raise TypeError(
-                f"{self.name} takes no arguments, so no gradient can pass through it; call it directly"
-            )
-        return {
-            name: value if isinstance(value, Variable) else Variable(value, role=name)
-            for name, value in bound.arguments.items()
-        }
+        return _Given.of(self.name, bound.arguments)
 
-    def _try(self, given: Mapping[str, Variable], items: Sequence[Any]) -> Tried:
-        told = inspect.BoundArguments(self._signature, dict(zip(given, items, strict=True)))
+    def _try(self, given: _Given, items: Sequence[Any]) -> Tried:
+        told = inspect.BoundArguments(self._signature, given.filled(items))
         try:
             return self._call(*told.args, **told.kwargs), None
         except Exception as error:  # noqa: BLE001  the program's own, raised again once it is recorded
             return None, error
 
-    def _finish(self, given: Mapping[str, Variable], begun: Begun, tried: Any) -> Variable:
+    def __get__(self, instance: object, owner: type | None = None) -> Function:
+        """Return the function as a method of an instance: its own parameters do not count `self`."""
+        if instance is None:
+            return self
+        return Function(self._call.__get__(instance), self.description, self.transmit, self.role)
+
+    def _finish(self, given: _Given, begun: Begun, tried: Any) -> Variable:
         results = tried if isinstance(tried, list) else [tried]
+        for result in results:
+            _check_result(self.name, result)
         failures = [result and result[1] for result in results]
         data = [result and (_told(result[1]) if result[1] else result[0]) for result in results]
         errors = tuple(failure and _told(failure) for failure in failures)
@@ -100,8 +126,8 @@ class Function(Generic[P]):
             mixed=any(errors),
             name=self.name,
             description=self.description,
-            parameters=tuple(given),
-            transmit=self.transmit or ("verbatim" if len(given) == 1 else "model"),
+            parameters=tuple(given.variables),
+            transmit=self.transmit or ("verbatim" if len(given.variables) == 1 else "model"),
             errors=errors if any(errors) else None,
         )
         first = next((failure for failure in failures if failure), None)
@@ -112,7 +138,7 @@ class Function(Generic[P]):
 
 def function(
     description: str, *, transmit: Transmit | None = None, role: str | None = None
-) -> Callable[[Callable[P, Any]], Function[P]]:
+) -> Callable[[Callable[..., Any]], Function]:
     """Make a Python function a step of the program: it takes Variables and returns one.
 
     >>> @function("Returns what stands between the first quotes.")
@@ -126,7 +152,17 @@ def function(
     The function gets data and returns a text or a number; of a batch it is called for each item. Where it raises, that
     is recorded, and FunctionFailed holds the Variable to give feedback on. Use `acall` with a coroutine function.
     """
+    if not isinstance(description, str):
+        raise TypeError('write @function("what it does, in words"), with brackets')
     return lambda call: Function(call, description, transmit, role)
+
+
+def _check_result(name: str, result: Tried | None) -> None:
+    """Refuse what no Variable of one value can hold. Raises TypeError."""
+    if result is not None and result[1] is None and not isinstance(result[0], str | int | float):
+        raise TypeError(
+            f"{name} returned {type(result[0]).__name__}; it must return a text or a number for each item"
+        )
 
 
 async def _awaited(result: Any, error: Exception | None) -> Tried:
@@ -138,4 +174,4 @@ async def _awaited(result: Any, error: Exception | None) -> Tried:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return sendable(f"{type(error).__name__}: {error}")

@@ -70,6 +70,11 @@ def drafted(
     """Return a call, checked. Raises ValueError and TypeError that name what is wrong."""
     arguments = {**client.completion_args, **completion_args}
     options = arguments.pop("backtalk", None) or {}
+    if taken := sorted({"endpoint", "record"} & options.keys()):
+        raise ValueError(
+            f"backtalk: {', '.join(taken)} cannot be set here; the model client names the endpoint, and "
+            "no_grad() decides what is recorded"
+        )
     model = arguments.pop("model", None) or client.model
     if not model:
         raise ValueError('no model is named; pass model="gpt-4o", or give the model client one')
@@ -90,7 +95,7 @@ def drafted(
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     check_no_secrets(arguments)
-    if (arguments.get("n") or 1) > 1:
+    if arguments.get("n") not in (None, 1):
         raise ValueError("n > 1: an answer is one Variable; send the message as a batch of n items instead")
     if arguments.get("stream"):
         raise ValueError("stream: an answer is a Variable, which is whole; use backtalk.Client().stream(…)")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from backtalk.autodiff.recording import Begun
 from backtalk.autodiff.steps import Read
-from backtalk.autodiff.values import Scalar, items_of
+from backtalk.autodiff.values import Scalar, items_of, value_of
 from backtalk.autodiff.variable import Variable
 from backtalk.wire.evaluations import Evaluate, Judge
 
@@ -54,7 +54,10 @@ class Measure:
         """Return the one score of a batch, or all of them where they stay apart. Failed items do not count."""
         if self.reduce is None:
             return list(scores)
-        return self.reduce([score for score in scores if score is not None])
+        there = [score for score in scores if score is not None]
+        if not there:
+            raise ValueError("no item has a score, so there is nothing to reduce; look at what failed before")
+        return self.reduce(there)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,9 @@ class Compared:
             raise ValueError(
                 f"predictions: {told[0]}, targets: {told[1]}; give one target for each prediction"
             )
-        if isinstance(wanted, list | tuple):
-            return cls(read, tuple(wanted))
-        return cls(read, (wanted,) * (length or 1))
+        if wanted is not None:
+            wanted = value_of(wanted, mixed=True)
+        return cls(read, wanted if isinstance(wanted, tuple) else (wanted,) * (length or 1))
 
     @property
     def predictions(self) -> tuple[Any, ...]:

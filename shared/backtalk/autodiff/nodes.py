@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backtalk.autodiff.steps import Step, leading_to
 from backtalk.wire.graph import Operation
 from backtalk.wire.graph import Variable as Value
+
+
+class Ancestry:
+    """What leads to a Variable, looked up by id; shared by all nodes that are found from it."""
+
+    def __init__(self, step: Step) -> None:
+        steps = leading_to([step])
+        self.values = {value.id: value for one in steps for value in one.graph.variables}
+        self.operations = {operation.id: operation for one in steps for operation in one.graph.operations}
+
+    def writer(self, value: Value) -> Operation | None:
+        """Return the operation that wrote a value, None for a leaf."""
+        return self.operations.get(value.producer or "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -16,7 +28,7 @@ class Node:
 
     operation: Operation | None
     leaf: Value | None
-    steps: tuple[Step, ...] = ()
+    ancestry: Ancestry
 
     def name(self) -> str:
         """Return e.g. `AddBackward`, or `AccumulateGrad` on a leaf.
@@ -35,11 +47,6 @@ class Node:
         return self.operation.outputs if self.operation else ()
 
     @property
-    def variable(self) -> Value | None:
-        """The leaf whose gradients collect here."""
-        return self.leaf
-
-    @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
         """One edge for each input, in their order: the node it comes from and which of its outputs it is.
 
@@ -47,17 +54,16 @@ class Node:
         """
         if self.operation is None:
             return ()
-        graphs = {id(step): step.graph for step in self.steps}
-        values = {value.id: value for graph in graphs.values() for value in graph.variables}
+        values = self.ancestry.values
         return tuple(self._edge(values[position.variable]) for position in self.operation.positions())
 
     def _edge(self, value: Value) -> tuple[Node | None, int]:
         if not value.requires_grad:
             return None, 0
-        writer = _writer(value, self.steps)
+        writer = self.ancestry.writer(value)
         if writer is None:
-            return Node(None, value), 0
-        return Node(writer, None, self.steps), writer.outputs.index(value.id)
+            return Node(None, value, self.ancestry), 0
+        return Node(writer, None, self.ancestry), writer.outputs.index(value.id)
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
@@ -77,16 +83,6 @@ def node_of(value: Value, step: Step | None) -> Node | None:
     """Return the node that wrote a value, None for a leaf."""
     if step is None:
         return None
-    steps = tuple(leading_to([step]))
-    writer = _writer(value, steps)
-    return Node(writer, None, steps) if writer else None
-
-
-def _writer(value: Value, steps: Iterable[Step]) -> Operation | None:
-    if value.producer is None:
-        return None
-    for step in steps:
-        at = step.graph.index.operations.get(value.producer)
-        if at is not None:
-            return step.graph.operations[at]
-    return None
+    ancestry = Ancestry(step)
+    writer = ancestry.writer(value)
+    return Node(writer, None, ancestry) if writer else None

@@ -45,7 +45,7 @@ class Variable(Differentiable):
             name=None if name is None else values.words(name, "name"),
         )
         self._step: Step | None = None
-        self._grad: list[Variable] = []
+        self._grad: list[Any] = []
         self._retains = False
 
     @classmethod
@@ -188,7 +188,8 @@ class Variable(Differentiable):
 
     def __radd__(self, other: object) -> Variable:
         raise TypeError(
-            f"only Variables can be added to each other; wrap the {type(other).__name__} in Variable(…)"
+            f"only Variables can be added to each other; wrap the {type(other).__name__} in Variable(…), "
+            "and use backtalk.functional.sum for several"
         )
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from backtalk import functional
 from backtalk.autodiff.completion import ITEMS_PER_JOB, Response
@@ -13,7 +13,12 @@ from backtalk.cognitive.module import Module
 from backtalk.models.client import ModelClient, check_no_secrets
 
 # part of the program, and may hold Variables
-_NOT_SAVED: Final = frozenset({"tools", "tool_choice", "tool_templates", "backtalk"})
+_NOT_SAVED: Final = frozenset(
+    {
+        *("tools", "tool_choice", "tool_templates", "backtalk", "items_per_job"),
+        *("success_fn", "reduction_fn", "reduction_fn_purpose", "eval_mode"),
+    }
+)
 
 
 class Asking(Module):
@@ -33,10 +38,13 @@ class Asking(Module):
         return {"completion_args": kept} if kept else {}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        self.completion_args = {**self.completion_args, **state["completion_args"]}
+        told = state["completion_args"]
+        check_no_secrets(told)
+        self.completion_args |= {name: value for name, value in told.items() if name not in _NOT_SAVED}
 
     def merged(self, completion_args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call, and remember them."""
+        """Return the arguments of a call, and remember them. Raises TypeError for keys and addresses."""
+        check_no_secrets(completion_args)
         self._last = {**self.completion_args, **completion_args}
         return {"items_per_job": self.items_per_job, **self._last}
 
@@ -75,6 +83,11 @@ class ChatCompletion(Asking):
             forward_model_client, messages, inputs, **self.merged(completion_args)
         )
 
+    if TYPE_CHECKING:
+        # a call is a forward call: type checkers see what comes of it
+        __call__ = forward
+        acall = aforward
+
 
 class LMJudgeEvaluator(Asking):
     """Scores a prediction by a model; see `backtalk.functional.lm_judge_evaluator`."""
@@ -106,3 +119,7 @@ class LMJudgeEvaluator(Asking):
         return await functional.alm_judge_evaluator(
             model_client, messages, prediction, target, inputs, **self.merged(options)
         )
+
+    if TYPE_CHECKING:
+        __call__ = forward
+        acall = aforward

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from backtalk.autodiff.variable import Parameter
+from backtalk.cognitive.saved import Saved
 
 
 class Module:
@@ -109,7 +110,7 @@ class Module:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Take back what `state_dict` returned. Raises ValueError, and changes nothing, where names differ.
+        """Take back what `state_dict` returned. Raises ValueError, and changes nothing, where it does not fit.
 
         Without `strict`, what has no counterpart is left out.
         """
@@ -117,13 +118,12 @@ class Module:
         saved, extras = state.get("parameters", {}), state.get("modules", {})
         if strict:
             _check_names(parameters, saved, modules, extras)
-        for name in parameters.keys() & saved.keys():
-            one, told = parameters[name], saved[name]
-            one.requires_grad_(told["requires_grad"])
-            one.role = told["role"]
-            one.data = told["data"]
-        for name in modules.keys() & extras.keys():
-            modules[name].load_extra_state(extras[name])
+        told = {name: Saved.of(name, saved[name]) for name in parameters if name in saved}
+        for name, one in told.items():
+            one.give(parameters[name])
+        for name, module in modules.items():
+            if name in extras:
+                module.load_extra_state(extras[name])
 
 
 def _check_names(
@@ -141,15 +141,16 @@ def _check_names(
         )
 
 
-def _held(found: Mapping[str, Any], kind: type[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what is of a kind among some attributes, and in the lists and dicts among them."""
-    for name, value in found.items():
-        if isinstance(value, kind):
-            yield name, value
-        elif isinstance(value, list | tuple):
-            yield from ((f"{name}.{at}", one) for at, one in enumerate(value) if isinstance(one, kind))
-        elif isinstance(value, dict):
-            yield from ((f"{name}.{key}", one) for key, one in value.items() if isinstance(one, kind))
+def _held(found: Any, kind: type[Any], name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what is of a kind among some attributes, and in the lists and dicts among them, however deep."""
+    if isinstance(found, kind):
+        yield name, found
+    elif isinstance(found, Mapping):
+        for key, one in found.items():
+            yield from _held(one, kind, _dotted(name, str(key)))
+    elif isinstance(found, list | tuple):
+        for at, one in enumerate(found):
+            yield from _held(one, kind, _dotted(name, str(at)))
 
 
 def _dotted(prefix: str, name: str) -> str:

@@ -62,15 +62,17 @@ def price(used: Mapping[str, Any], *, endpoint: str, model: str | None) -> Decim
 
     if model is None or not used.get("total_tokens"):
         return None
-    details = used.get("prompt_tokens_details") or {}
-    counted = Priced(
-        input_tokens=used.get("prompt_tokens"),
-        cache_read_tokens=details.get("cached_tokens"),
-        output_tokens=used.get("completion_tokens"),
-    )
+    details = used.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
     try:
+        counted = Priced(
+            input_tokens=used.get("prompt_tokens"),
+            cache_read_tokens=cached,
+            output_tokens=used.get("completion_tokens"),
+        )
         return calc_price(counted, model, provider_id=endpoint).total_price
-    except (LookupError, ValueError):
+    except (LookupError, TypeError, ValueError):
+        # servers write all kinds of things into their usage
         return None
 
 
@@ -79,7 +81,9 @@ def _sum(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     summed = dict(known)
     for key, value in more.items():
         if isinstance(value, Mapping):
-            summed[key] = _sum(summed.get(key) or {}, value)
+            before = summed.get(key)
+            summed[key] = _sum(before if isinstance(before, Mapping) else {}, value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            summed[key] = summed.get(key, 0) + value
+            before = summed.get(key)
+            summed[key] = value + before if isinstance(before, int | float) else value
     return summed

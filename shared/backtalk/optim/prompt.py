@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from backtalk.autodiff.variable import Gradient, Variable
+from backtalk.wire.base import shortened
 
 INSTRUCTIONS: Final = """\
 You improve one text of a program that is made of language-model calls. You are shown the text, what it is for, and \
@@ -47,6 +49,7 @@ Write the new text between <new-{boundary}> and </new-{boundary}>."""
 
 _NAMES: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 _ORIGINS: Final = 3
+_LONGEST_QUOTE: Final = 300
 
 
 class Update(NamedTuple):
@@ -81,7 +84,7 @@ class Prompt:
 
         values = {
             "boundary": boundary,
-            "role": parameter.role or "a text of the program",
+            "role": _quoted(parameter.role) if parameter.role else "a text of the program",
             "variable": fence("variable", parameter.data),
             "gradients": _gradients(parameter.grad, lambda text: fence("feedback", text)),
             "constraints": _section(
@@ -158,7 +161,12 @@ def _origin(gradient: Variable) -> str:
     if not isinstance(gradient, Gradient) or gradient.entry.operation is None:
         return "directly of the text"
     item = "" if gradient.item is None else f", item {gradient.item} of a batch"
-    return f"of its use as {gradient.entry.input}{item}"
+    return f"of its use as {_quoted(gradient.entry.input or '')}{item}"
+
+
+def _quoted(words: str) -> str:
+    """Return words of others fit to stand in a line of ours: short, and without any kind of line break."""
+    return json.dumps(shortened(" ".join(words.splitlines()), _LONGEST_QUOTE), ensure_ascii=False)
 
 
 def _section(title: str, fenced: Sequence[str]) -> str:

@@ -6,25 +6,30 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-_NEW: Final = re.compile(
-    r"<new(?:-[0-9a-f]+)?>(?P<text>.*?)(?:</new(?:-[0-9a-f]+)?>|\Z)", re.DOTALL | re.IGNORECASE
-)
-_PLACEHOLDER: Final = re.compile(r"(?<!\{)\{[^\W\d][\w.\- ]*\}(?!\})")
+from backtalk.prompt import BRACES
+
+_NEW: Final = re.compile(r"<new>(?P<text>.*?)(?:</new>|\Z)", re.DOTALL | re.IGNORECASE)
+_TAG: Final = re.compile(r"<(?P<closes>/?)new-(?P<boundary>[0-9a-f]+)>", re.IGNORECASE)
 _END: Final = re.compile(r"</new(?:-[0-9a-f]+)?>\s*\Z", re.IGNORECASE)
-_TOKEN: Final = re.compile(r"\{\{\s*[A-Za-z_]\w*\s*\}\}")
+# of all that stands in braces, what an input can be called, and what a token of an operator's templates looks like
+_NAME: Final = re.compile(r"\{[^\W\d][\w.\- ]*\}|\{\{\s*[A-Za-z_]\w*\s*\}\}")
 
 
 def read(reply: str, boundary: str) -> str | None:
     """Return the text that a reply proposes, None where it marks none.
 
-    A missing end tag, and a tag without its boundary, are taken as they were meant.
+    Of several the last counts: the others were drafts. A missing end tag, and tags without their boundary, are taken as
+    they were meant.
     """
     said = _spoken(reply)
-    opened, closed = f"<new-{boundary}>", f"</new-{boundary}>"
-    if opened in said:
-        # the text itself may speak of such tags: it ends at the last one
-        rest = said.partition(opened)[2]
-        return _unframed(rest.rpartition(closed)[0] if closed in rest else _END.sub("", rest))
+    tags = [match for match in _TAG.finditer(said) if match["boundary"].lower() == boundary]
+    opened = [tag for tag in tags if not tag["closes"]]
+    closed = [tag for tag in tags if tag["closes"]]
+    if opened:
+        end = closed[-1].start() if closed and closed[-1].start() > opened[0].start() else len(said)
+        begin = max(tag.end() for tag in opened if tag.end() <= end)
+        text = said[begin:end]
+        return _unframed(text if end < len(said) else _END.sub("", text))
     found = _NEW.search(said)
     return _unframed(found["text"]) if found else None
 
@@ -40,7 +45,9 @@ def _unframed(text: str) -> str:
     return text.removeprefix("\n").removesuffix("\n")
 
 
-def problems(before: str, proposed: str | None, *, finished: bool, max_length: int | None) -> Iterator[str]:
+def problems(
+    before: str, proposed: str | None, *, boundary: str, finished: bool, max_length: int | None
+) -> Iterator[str]:
     """Yield what keeps a proposal from being taken, in words for the model that made it."""
     if not finished:
         yield "The reply was cut off before its end; write less."
@@ -50,6 +57,8 @@ def problems(before: str, proposed: str | None, *, finished: bool, max_length: i
         return
     if proposed == before:
         return
+    if boundary in proposed:
+        yield "The new text holds tags or fences of this question; it must hold nothing but the new text."
     if not proposed.strip():
         yield "The new text is empty."
     if lost := [one for one in placeholders(before) if one not in placeholders(proposed)]:
@@ -64,4 +73,5 @@ def placeholders(text: str) -> list[str]:
     >>> placeholders("Greet {name} by {{ func_call_token }}, not {0} or {'a': 1}.")
     ['{name}', '{{ func_call_token }}']
     """
-    return list(dict.fromkeys([*_PLACEHOLDER.findall(text), *_TOKEN.findall(text)]))
+    found = (match[0] for match in BRACES.finditer(text))
+    return list(dict.fromkeys(one for one in found if _NAME.fullmatch(one)))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+from pydantic import ValidationError
 
 from backtalk.autodiff.variable import Gradient, Variable
+from backtalk.models.client import check_no_secrets
 from backtalk.optim.groups import Group
 from backtalk.optim.prompt import Update
 from backtalk.wire.feedback import Entry
@@ -37,25 +40,52 @@ def state_of(groups: Sequence[Group], state: State, completion_args: Mapping[str
     }
 
 
-def restored(state: Mapping[str, Any], groups: Sequence[Group]) -> tuple[list[Group], State]:
-    """Return groups and updates as they were saved. Raises ValueError where groups or their sizes differ."""
-    told = state["param_groups"]
-    sizes, saved_sizes = [len(group.params) for group in groups], [len(one["params"]) for one in told]
-    if sizes != saved_sizes:
-        raise ValueError(
-            f"the state is of groups of {saved_sizes} parameters, this optimizer has {sizes}; build it as it was"
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The state of an optimizer, read and checked, before anything is changed."""
+
+    groups: list[Group]
+    state: State
+    grads: Mapping[Variable, list[Variable]]
+    completion_args: dict[str, Any]
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any], groups: Sequence[Group]) -> Self:
+        """Return a state for these groups. Raises ValueError where groups or their sizes differ, or it is none."""
+        try:
+            return cls._of(told, groups)
+        except (KeyError, TypeError, AttributeError, ValidationError) as error:
+            raise ValueError(
+                f"this is no state of an optimizer: {error!r}; load what state_dict returned"
+            ) from error
+
+    @classmethod
+    def _of(cls, told: Mapping[str, Any], groups: Sequence[Group]) -> Self:
+        kept = told["param_groups"]
+        sizes, saved_sizes = [len(group.params) for group in groups], [len(one["params"]) for one in kept]
+        if sizes != saved_sizes:
+            raise ValueError(
+                f"the state is of groups of {saved_sizes} parameters, this optimizer has {sizes}; build it as it was"
+            )
+        check_no_secrets(told["completion_args"])
+        each = [
+            (parameter, one)
+            for group, saved in zip(groups, kept, strict=True)
+            for parameter, one in zip(group.params, saved["params"], strict=True)
+        ]
+        return cls(
+            [
+                Group.of({**{name: saved[name] for name in Group.options()}, "params": group.params}, {})
+                for group, saved in zip(groups, kept, strict=True)
+            ],
+            {
+                parameter: {"momentum_buffer": [_update_of(update) for update in one["momentum_buffer"]]}
+                for parameter, one in each
+                if one["momentum_buffer"]
+            },
+            {parameter: [_gradient_of(gradient) for gradient in one["grad"]] for parameter, one in each},
+            dict(told["completion_args"]),
         )
-    updates: State = {}
-    for group, one in zip(groups, told, strict=True):
-        for parameter, kept in zip(group.params, one["params"], strict=True):
-            parameter.grad[:] = [_gradient_of(gradient) for gradient in kept["grad"]]
-            if kept["momentum_buffer"]:
-                buffer = [_update_of(update) for update in kept["momentum_buffer"]]
-                updates[parameter] = {"momentum_buffer": buffer}
-    return [
-        replace(group, **{name: _frozen(one[name]) for name in Group.options()})
-        for group, one in zip(groups, told, strict=True)
-    ], updates
 
 
 def _gradient(gradient: Variable) -> dict[str, Any]:
@@ -71,7 +101,9 @@ def _gradient(gradient: Variable) -> dict[str, Any]:
 
 def _gradient_of(told: Mapping[str, Any]) -> Variable:
     if "entry" in told:
-        return Gradient(Entry.model_validate(told["entry"]), told["about"], told["start"])
+        # the text is the program's to change
+        entry = Entry.model_validate({**told["entry"], "text": told["data"]})
+        return Gradient(entry, told["about"], told["start"])
     return Variable(told["data"], told["role"])
 
 
@@ -89,7 +121,3 @@ def _update_of(told: Mapping[str, Any]) -> Update:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

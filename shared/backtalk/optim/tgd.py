@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from backtalk.autodiff.completion import achat_completion
 from backtalk.autodiff.mode import no_grad
 from backtalk.autodiff.session import current
 from backtalk.autodiff.variable import Variable
-from backtalk.autodiff.warn import warn
 from backtalk.client import Client
 from backtalk.models.client import ModelClient, check_json, check_no_secrets
 from backtalk.optim import saved
@@ -22,18 +18,9 @@ from backtalk.optim.groups import Group, Params, grouped
 from backtalk.optim.prompt import Prompt, Update, default_messages, text_in
 from backtalk.optim.proposal import problems, read
 from backtalk.optim.saved import State
+from backtalk.optim.trial import ASKED_AT_MOST, Answer, Proposal, Wanting, failures, on_trial, taken, tell
 
 Accept: TypeAlias = Callable[[Variable, Variable], "bool | Awaitable[bool]"]
-
-ASKED_AT_MOST: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Proposal:
-    """A new text for a parameter, or None and why there is none."""
-
-    text: str | None
-    why: str = ""
 
 
 class TGD:
@@ -99,20 +86,17 @@ class TGD:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Rewrite every parameter that something was said of, and return what `closure`, called first, returned.
 
-        A parameter whose proposals were all refused stays as it is, and a PartialWarning says why. Raises Refused where
-        a call failed, after all others have been taken.
+        A parameter whose proposals were all refused stays as it is, and a PartialWarning says why. Where a call or an
+        `accept` failed, its error is raised, after all others have been taken.
         """
         result = closure() if closure else None
         wanting = self._wanting()
         asked = current().run(lambda _: self._ask(wanting)) if wanting else []
-        for (group, parameter), answer in zip(wanting, asked, strict=True):
-            text = _taken(parameter, answer)
-            if text is None:
-                continue
-            with _on_trial(parameter, text) as before:
-                verdict = _waited_for(self._verdict(parameter, before))
-                self._settle(group, parameter, before, verdict)
-        _raise_first(asked)
+        troubles = failures(wanting, asked)
+        for group, parameter, text in taken(wanting, asked):
+            with on_trial(parameter, text, troubles) as before:
+                self._settle(group, parameter, before, _waited_for(self._verdict(parameter, before)))
+        tell(wanting, asked, troubles)
         return result
 
     async def astep(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -122,15 +106,14 @@ class TGD:
             result = await result
         wanting = self._wanting()
         asked = await self._ask(wanting)
-        for (group, parameter), answer in zip(wanting, asked, strict=True):
-            text = _taken(parameter, answer)
-            if text is None:
-                continue
-            with _on_trial(parameter, text) as before:
+        troubles = failures(wanting, asked)
+        for group, parameter, text in taken(wanting, asked):
+            with on_trial(parameter, text, troubles) as before:
                 verdict = self._verdict(parameter, before)
-                verdict = await verdict if inspect.isawaitable(verdict) else verdict
-                self._settle(group, parameter, before, verdict)
-        _raise_first(asked)
+                self._settle(
+                    group, parameter, before, await verdict if inspect.isawaitable(verdict) else verdict
+                )
+        tell(wanting, asked, troubles)
         return result
 
     # ---- one step
@@ -138,7 +121,7 @@ class TGD:
     def _parameters(self) -> Iterable[Variable]:
         return (parameter for group in self.param_groups for parameter in group.params)
 
-    def _wanting(self) -> list[tuple[Group, Variable]]:
+    def _wanting(self) -> list[Wanting]:
         return [
             (group, parameter)
             for group in self.param_groups
@@ -146,13 +129,13 @@ class TGD:
             if any(text_in(gradient) for gradient in parameter.grad)
         ]
 
-    async def _ask(self, wanting: Sequence[tuple[Group, Variable]]) -> list[_Proposal | BaseException]:
+    async def _ask(self, wanting: Sequence[Wanting]) -> list[Answer]:
         """Return a proposal for each parameter, all asked for at once; what is paid for survives another's failure."""
         return await asyncio.gather(
             *(self._propose(group, parameter) for group, parameter in wanting), return_exceptions=True
         )
 
-    async def _propose(self, group: Group, parameter: Variable) -> _Proposal:
+    async def _propose(self, group: Group, parameter: Variable) -> Proposal:
         """Ask for a new text until one can be taken, with the reasons why the last could not."""
         history = self.state.get(parameter, {}).get("momentum_buffer", ())
         prompt = Prompt.of(parameter, group.constraints, group.in_context_examples, history)
@@ -162,11 +145,19 @@ class TGD:
         for turn in range(ASKED_AT_MOST):
             with no_grad():
                 reply = await achat_completion(self.model_client, messages, inputs, **self.completion_args)
-            finished = reply.completions[0]["choices"][0].get("finish_reason") != "length"
-            proposed = read(reply.data, prompt.boundary)
-            why = list(problems(parameter.data, proposed, finished=finished, max_length=group.max_length))
+            if not isinstance(reply.data, str):
+                raise ValueError("the optimizer's messages and inputs are a batch; give it single values")
+            why = list(
+                problems(
+                    parameter.data,
+                    proposed := read(reply.data, prompt.boundary),
+                    boundary=prompt.boundary,
+                    finished=reply.completions[0]["choices"][0].get("finish_reason") != "length",
+                    max_length=group.max_length,
+                )
+            )
             if not why:
-                return _Proposal(proposed)
+                return Proposal(proposed)
             messages += [
                 {"role": "assistant", "content": [Variable(f"{{reply {turn}}}")]},
                 {"role": "user", "content": [Variable(f"{{reasons {turn}}}")]},
@@ -176,7 +167,7 @@ class TGD:
                 f"reply {turn}": reply.data,
                 f"reasons {turn}": "\n".join([*why, "Write it once more."]),
             }
-        return _Proposal(None, " ".join(why))
+        return Proposal(None, " ".join(why))
 
     def _verdict(self, parameter: Variable, before: Variable) -> object:
         """Return whether a new text may stay, or what to await for that."""
@@ -199,38 +190,11 @@ class TGD:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned. Raises ValueError where groups or their sizes differ."""
-        self.param_groups, self.state = saved.restored(state, self.param_groups)
-        self.completion_args = dict(state["completion_args"])
-
-
-def _taken(parameter: Variable, answer: _Proposal | BaseException) -> str | None:
-    """Return the text that a parameter is to take, None where there is no new one."""
-    if isinstance(answer, BaseException):
-        return None
-    if answer.text is None:
-        warn(
-            f"{parameter.role or 'a parameter'!r} stays as it is: {ASKED_AT_MOST} proposals were refused, "
-            f"the last because: {answer.why}"
-        )
-    return None if answer.text == parameter.data else answer.text
-
-
-@contextmanager
-def _on_trial(parameter: Variable, text: str) -> Iterator[Variable]:
-    """Give a parameter its new text, and yield what it was before, which is back if the trial fails."""
-    before = copy.deepcopy(parameter)
-    parameter.data = text
-    try:
-        yield before
-    except BaseException:
-        parameter.data = before.data
-        raise
-
-
-def _raise_first(asked: Iterable[object]) -> None:
-    for answer in asked:
-        if isinstance(answer, BaseException):
-            raise answer
+        restored = saved.Restored.of(state, self.param_groups)
+        self.param_groups, self.state = restored.groups, restored.state
+        self.completion_args = restored.completion_args
+        for parameter, grad in restored.grads.items():
+            parameter.grad[:] = grad
 
 
 def _waited_for(verdict: object) -> object:
