@@ -77,7 +77,8 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Variable:
         """Call it with the data of each argument, of batches item by item, and record that.
 
-        Texts and numbers become Variables; other arguments are constants, which are not recorded. Raises FunctionFailed where the function raised.
+        Texts and numbers become Variables; other arguments are constants, which are not recorded. Raises FunctionFailed
+        where the function raised.
         """
         if inspect.iscoroutinefunction(self._call):
             raise TypeError(f"{self.name} is a coroutine function; await {self.name}.acall(…)")

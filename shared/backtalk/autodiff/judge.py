@@ -32,10 +32,13 @@ def lm_judge_evaluator(
     """Return score and explanation of a prediction by a model.
 
     >>> from backtalk.models.openai import OpenAI
-    >>> ask = Variable("Rate how polite this is: {prediction} Reply as JSON with score and explanation.", role="task")
-    >>> judge = [{"role": "user", "content": [ask]}]
-    >>> answers = Variable(["Thank you!", "No."], role="answer", requires_grad=True)
-    >>> score, explanation = lm_judge_evaluator(OpenAI(), judge, answers, model="gpt-4o")  # doctest: +SKIP
+    >>> task = Variable("Is this polite? Reply as JSON with a score of 0 or 1 and an explanation.", role="task")
+    >>> shown = Variable("{prediction}", role="answer to be judged")
+    >>> judge = [{"role": "system", "content": [task]}, {"role": "user", "content": [shown]}]
+    >>> answers = Variable(["Thank you for writing!", "That is ridiculous."], role="answer", requires_grad=True)
+    >>> score, explanation = lm_judge_evaluator(OpenAI(), judge, answers, model="gpt-4o")
+    >>> score.data, score.grad_fn.name()
+    (1, 'JudgeBackward')
 
     `messages` hold `{prediction}` and, with a target, `{target}`, and should ask for a JSON object with a number as
     `score` and a text as `explanation`. With `eval_mode` gradients go to the prediction, and `explanation.backward()`

@@ -8,6 +8,7 @@ from dataclasses import replace
 from backtalk.local.simulated_completion import Reply, Request
 from backtalk.local.simulated_criticism import criticise, is_backward_prompt
 from backtalk.local.simulated_instructions import Style, Task, read_style, read_task, read_users_task
+from backtalk.local.simulated_judgement import is_judge_prompt, judge
 from backtalk.local.simulated_revision import is_revision_prompt, revise
 from backtalk.local.simulated_tools import call_tools, read_prompt
 from backtalk.local.simulated_vocabulary import LABELS, category, translate
@@ -23,6 +24,8 @@ def replies_to(request: Request) -> list[Reply]:
     prompt = read_prompt(request)
     if calls := call_tools(prompt):
         return [calls for _ in variants]
+    if is_judge_prompt(f"{prompt.request.instructions}\n{prompt.request.question}"):
+        return [Reply(judge(prompt.request.question)) for _ in variants]
     return [Reply(_text(prompt.request, variant)) for variant in variants]
 
 

@@ -26,8 +26,15 @@ Accept: TypeAlias = Callable[[Variable, Variable], "bool | Awaitable[bool]"]
 class TGD:
     """Rewrites parameters as their gradients ask, each by one completion job, all at once.
 
-    >>> optimizer = TGD(assistant.parameters(), OpenAI(model="gpt-4o"), constraints=["Stay polite."])  # doctest: +SKIP
-    >>> optimizer.clear_grad(); explanation.backward(); optimizer.step()  # doctest: +SKIP
+    >>> from backtalk import Parameter
+    >>> from backtalk.models.openai import OpenAI
+    >>> prompt = Parameter("Greet {name}.", role="system prompt")
+    >>> prompt.grad.append(Variable("Use only capital letters.", role="feedback"))
+    >>> optimizer = TGD([prompt], OpenAI(model="gpt-4o"), constraints=["Stay polite."])
+    >>> optimizer.step()
+    >>> prompt.data
+    'Greet {name}. Use only capital letters.'
+    >>> optimizer.clear_grad()
 
     `params` are leaves that hold one text each, or dicts of `params` with options of their own. `constraints` are rules,
     and `in_context_examples` examples, that the model is shown; with `momentum` also the last so many versions and what
