@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import random
 
 import pytest
 
-from backtalk import PartialWarning, Variable, set_backward_model_client
+from backtalk import Parameter, PartialWarning, Variable, load, save, set_backward_model_client
 from backtalk import cognitive as cog
-from backtalk.client import Refused
+from backtalk.client import BacktalkError, Refused
 from backtalk.functional import (
     chat_completion,
     deterministic_evaluator,
@@ -402,6 +403,73 @@ def test_a_call_of_which_nothing_is_left_is_an_error(program):
     assert refused.value.error.code == "upstream_rejected"
 
 
+# half a byte each: packed it is still larger than a message may be
+HUGE = random.Random(0).randbytes(9_000_000).hex()
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["texts", "Variable"])
+def test_a_job_that_is_too_large_fails_alone(program, listed):
+    """Its item is None, a warning names the reason, and the answers of the others, which were paid for, are there."""
+    words, client = ["Hello", HUGE, "Thank you"], OpenAI(model="gpt-4o")
+    system = learned("Translate to Italian.")
+    with pytest.warns(PartialWarning, match="1 of 3 items failed; the first: payload_too_large"):
+        response = chat_completion(
+            client, asked(system, "{word}"), {"word": Variable(words) if listed else words}, items_per_job=1
+        )
+    assert [one is None for one in response.data] == [False, True, False]
+    assert response.completions[1]["error"]["code"] == "payload_too_large"
+    assert (client.get_usage()["calls"], program.model.total) == (2, 2)
+    assert response.grad_fn.name() == "ConcatBackward"
+    if not listed:
+        response.backward(told())
+        assert [one.item for one in system.grad] == [0, 2]
+
+
+def test_a_job_that_is_refused_before_it_is_sent_fails_alone(program):
+    """Half of a character in a plain text has no UTF-8: that is told of its item, and the others are answered."""
+    with pytest.warns(PartialWarning, match="1 of 3 items failed; the first: invalid_message"):
+        response = chat_completion(
+            CLIENT,
+            asked(learned("Translate to Italian."), "{word}"),
+            {"word": ["Hello", "half \ud83d", "Thank you"]},
+            items_per_job=1,
+        )
+    assert [one is None for one in response.data] == [False, True, False]
+    assert program.model.total == 2
+
+
+def test_a_job_that_nobody_can_send_or_answer_fails_alone(program):
+    """One is too large, another is refused by the endpoint: each leaves the items of the third."""
+    program.model.rule(match="city 1", status=400)
+    with pytest.warns(PartialWarning, match="2 of 3 items failed; the first: upstream_rejected"):
+        response = chat_completion(
+            CLIENT,
+            asked(learned(), "Where is {city}?"),
+            {"city": ["city 0", "city 1", HUGE]},
+            items_per_job=1,
+        )
+    assert [one is None for one in response.data] == [False, True, True]
+
+
+def test_a_call_of_which_nothing_can_be_sent_is_an_error(program):
+    """All of its jobs are too large; so is a single one."""
+    for given in (HUGE, [HUGE, HUGE]):
+        with pytest.raises(BacktalkError) as refused:
+            chat_completion(CLIENT, asked(learned(), "{word}"), {"word": given}, items_per_job=1)
+        assert refused.value.error.code == "payload_too_large"
+    assert program.model.total == 0
+
+
+def test_tools_of_a_call_are_no_parameters_of_the_module(program):
+    """What it holds is what it was made of: a state that was saved after a call fits a module that made none."""
+    about = Parameter("Tells the weather.", role="purpose")
+    tool = {"type": "function", "function": {**WEATHER["function"], "description": about}}
+    chat = cog.ChatCompletion(seed=1)
+    chat(CLIENT, asked(learned(), "What is the weather in Rome?"), tools=[tool])
+    assert list(chat.named_parameters()) == []
+    cog.ChatCompletion().load_state_dict(chat.state_dict())
+
+
 # ---- E5, E6, E7: evaluations
 
 
@@ -516,3 +584,41 @@ async def test_e7_a_judge_can_be_awaited(program):
     evaluator = cog.LMJudgeEvaluator(model="gpt-4.1")
     score, _ = await evaluator.acall(OpenAI(), judge(Variable("Judge.")), prediction, "Ciao")
     assert (score.data, program.model.calls[0].model) == (3, "gpt-4.1")
+
+
+async def test_e7_functions_of_a_call_do_not_keep_a_judge_from_being_saved(program, tmp_path):
+    """What a judge is called with is part of the program; what its model is told is kept."""
+    program.model.rule(reply='{"score": 3, "explanation": ""}')
+    prediction = Variable(["Ciao", "Salve"], role="answer", requires_grad=True)
+    functions = {
+        "success_fn": lambda scores: min(scores) > 2,
+        "reduction_fn": min,
+        "reduction_fn_purpose": Variable("minimum"),
+        "eval_mode": False,
+        "items_per_job": 1,
+    }
+    called, awaited = cog.LMJudgeEvaluator(model="gpt-4.1"), cog.LMJudgeEvaluator(model="gpt-4.1")
+    criteria = judge(Variable("Judge."))
+    scores = [
+        called(OpenAI(), criteria, prediction, ["a", "b"], temperature=0.5, **functions)[0],
+        (await awaited.acall(OpenAI(), criteria, prediction, ["a", "b"], temperature=0.5, **functions))[0],
+    ]
+    assert [score.data for score in scores] == [3, 3]
+    for evaluator in (called, awaited):
+        save(evaluator.state_dict(), tmp_path / "step.json")
+        state = load(tmp_path / "step.json")
+        assert state["modules"] == {"": {"completion_args": {"model": "gpt-4.1", "temperature": 0.5}}}
+        assert state["parameters"] == {}
+
+
+@pytest.mark.parametrize(
+    "junk", ['{"a":' * 5000, "{" * 5000, '{"score": 1' + "0" * 5000 + "}"], ids=["deep", "open", "digits"]
+)
+def test_e7_a_judge_that_does_not_stop_is_read_all_the_same(program, junk):
+    """The judgement before it counts, and half of an emoji in its words keeps nothing from being recorded."""
+    program.model.rule(reply='{"score": 0.5, "explanation": "Louder \\ud83d"}' + junk)
+    prediction = Variable("Ciao", role="answer", requires_grad=True)
+    score, explanation = lm_judge_evaluator(CLIENT, judge(Variable("Judge.")), prediction, "CIAO")
+    explanation.backward()
+    assert score.data == 0.5
+    assert "Louder ?" in texts(prediction)[0]

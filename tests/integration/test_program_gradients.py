@@ -1,6 +1,7 @@
 """Feedback that goes back through programs on the real stack. Rows G5, G6 and G10, scenarios P1 to P19, sessions."""
 
 import asyncio
+import random
 import re
 import threading
 import time
@@ -476,6 +477,32 @@ def test_several_ends_of_which_some_explain_themselves(program):
     assert "exactly" in prompt
 
 
+async def test_a_single_variable_needs_no_list(program):
+    """Nor does a single gradient, blocking or awaited; feedback that is not needed may be left out."""
+    x = learning("abc", role="task")
+    backtalk.backward(x + constant(), said("Shorter."))
+    await backtalk.abackward(x + constant(), said("Longer."))
+    backtalk.backward(exact_match_evaluator(x, "abd")[1])
+    assert ["Shorter." in text for text in texts(x)] == [True, False, False]
+    assert ["Longer." in text for text in texts(x)] == [False, True, False]
+    assert 'it should be exactly "abd"' in texts(x)[2]
+
+
+async def test_variables_gradients_and_inputs_may_come_from_generators(program):
+    """Each is gone through once."""
+    x, y = learning("abc", role="x"), learning("def", role="y")
+    for way in range(2):
+        ends = [x + constant(), x + y]
+        given = (one for one in ends), (said(text) for text in ("One.", "Two."))
+        if way:
+            await backtalk.abackward(*given, inputs=(one for one in [x]))
+        else:
+            backtalk.backward(*given, inputs=(one for one in [x]))
+    assert ["One." in text for text in texts(x)] == [True, False, True, False]
+    assert ["Two." in text for text in texts(x)] == [False, True, False, True]
+    assert y.grad == []
+
+
 async def test_several_ends_are_awaited_as_well(program):
     """The twin does the same."""
     system = learning()
@@ -546,6 +573,33 @@ def test_a_gradient_that_failed_is_told_of_and_the_others_are_kept(program):
     assert samples(system) == [0, 2]
     with pytest.raises(RuntimeError, match="already"):
         response.backward(said())
+
+
+def test_the_warning_names_what_was_asked_about_by_its_role(program):
+    """Ids say nothing to who reads it."""
+    system = learning(role="house rules")
+    response = asked(system, constant(["Hello", "poison"]))
+    program.model.rule(status=400, match="poison")
+    with pytest.warns(
+        PartialWarning, match="1 of the questions failed; the first, about 'house rules': upstream"
+    ):
+        response.backward(said("Be short."))
+
+
+def test_a_graph_that_is_too_large_for_a_message_is_told_with_the_remedy(program):
+    """Before anything is sent; nothing is used up, and what a part of it would have said can still be asked for."""
+    x = learning("abc", role="task")
+    small = x + constant()
+    total = small + constant(random.Random(0).randbytes(9_000_000).hex(), role="enclosure")
+    with pytest.raises(
+        Refused, match="too large for one message; call the program with fewer items at a time"
+    ) as refused:
+        total.backward(said())
+    assert refused.value.error.code == "payload_too_large"
+    assert "gradients accumulate" in str(refused.value)
+    assert x.grad == []
+    small.backward(said())
+    assert len(x.grad) == 1
 
 
 def test_gradients_of_which_none_could_be_computed_are_an_error(program):

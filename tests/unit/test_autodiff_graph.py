@@ -359,6 +359,23 @@ def test_g6_several_variables_take_one_gradient_each():
             backtalk.backward(variables, gradients)
 
 
+def test_g6_several_variables_may_come_from_a_generator():
+    """They are counted before anything is sent, as those of a list are."""
+    x = learning()
+    ends = [x + constant(), x + x]
+    with pytest.raises(ValueError, match="2 Variables and 1 gradients; give one for each"):
+        backtalk.backward((end for end in ends), (said for said in [Variable("a")]))
+    with pytest.raises(ValueError, match="1 Variables and 2 gradients; give one for each"):
+        backtalk.backward(ends[0], [Variable("a"), Variable("b")])
+
+
+@pytest.mark.parametrize("given", ["text", ["text"], None, [None]], ids=str)
+def test_g6_only_variables_can_be_gone_back_from(given):
+    """The error names the type and not an attribute that it lacks."""
+    with pytest.raises(TypeError, match="Variable"):
+        backtalk.backward(given, [Variable("a")])
+
+
 async def test_g6_the_awaitable_form_refuses_the_same():
     """Before anything is awaited that could not be done."""
     total = learning() + constant()
@@ -686,6 +703,20 @@ def test_p20_a_long_chain_can_be_walked_edge_by_edge():
         count += 1
         node = node.next_functions[0][0] if node.next_functions else None
     assert count == 1501
+
+
+def test_p20_all_nodes_of_a_walk_share_what_they_are_looked_up_in():
+    """It is made once, when the walk begins, and not again for each edge."""
+    total = learning("")
+    for _ in range(1500):
+        total = total + constant("a")
+    node = total.grad_fn
+    ancestry, count = node.ancestry, 0
+    while node.next_functions:
+        (node, _), *_ = node.next_functions
+        assert node.ancestry is ancestry
+        count += 1
+    assert (count, node.name()) == (1500, "AccumulateGrad")
 
 
 def test_a_graph_of_many_diamonds_is_no_larger_than_it_is():

@@ -236,10 +236,18 @@ def test_a_variable_that_stands_twice_is_read_once():
     ("arguments", "error", "told"),
     [
         ({"n": 2}, ValueError, "n > 1"),
+        ({"n": "2"}, ValueError, "n > 1"),
+        ({"n": 0}, ValueError, "n > 1"),
         ({"stream": True}, ValueError, "stream"),
         ({"metadata": {"a": object()}}, TypeError, "completion_args.metadata.a: object"),
         ({"logit_bias": {1: 2}}, TypeError, "completion_args.logit_bias: key 1 is int"),
         ({"items_per_job": 0}, ValueError, "items_per_job is 0; it must be a number from 1 to 256"),
+        ({"items_per_job": 257}, ValueError, "items_per_job is 257; it must be a number from 1 to 256"),
+        ({"items_per_job": 2.5}, ValueError, "items_per_job is 2.5; it must be a number from 1 to 256"),
+        ({"items_per_job": None}, ValueError, "items_per_job is None; it must be a number from 1 to 256"),
+        ({"backtalk": {"endpoint": "x"}}, ValueError, "endpoint cannot be set .* the model client names"),
+        ({"backtalk": {"record": "never"}}, ValueError, r"record cannot be set .* no_grad\(\) decides"),
+        ({"backtalk": {"record": "always", "priority": 1}}, ValueError, "backtalk: record cannot be set"),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, Refused, "tools/0"),
     ],
 )
@@ -248,6 +256,25 @@ def test_c12_arguments_that_no_answer_could_have_are_refused_here(call, argument
     """Several choices, streams, what JSON cannot hold, and no items at all."""
     with pytest.raises(error, match=told):
         call(CLIENT, [user()], **arguments)
+
+
+@pytest.mark.parametrize("options", ["x", ["record"], 5], ids=["text", "list", "number"])
+def test_options_of_backtalk_are_a_dict(options):
+    """What is none is told by its name."""
+    with pytest.raises((TypeError, ValueError), match="backtalk"):
+        chat_completion(CLIENT, [user()], backtalk=options)
+
+
+def test_items_per_job_that_is_a_whole_float_is_told_as_well():
+    """As a module is configured from JSON: it is refused by name, before anything is sent."""
+    with pytest.raises((TypeError, ValueError), match="items_per_job"):
+        chat_completion(CLIENT, [user(text(["a", "b", "c"]))], items_per_job=2.0)
+
+
+def test_other_options_of_backtalk_pass_through():
+    """Beside those that a call decides itself."""
+    told = job(backtalk={"tool_mode": "native"})["backtalk"]
+    assert (told["endpoint"], told["record"], told["tool_mode"]) == ("openai", "always", "native")
 
 
 @pytest.mark.parametrize("arguments", [{"n": 1}, {"n": None}, {"stream": False}, {"stream": None}])
@@ -271,6 +298,27 @@ def test_m3_no_key_gets_into_a_call(say, secret):
     """A key or an address among the arguments is refused as it is by a client, before it is sent or saved."""
     with pytest.raises(TypeError, match=f"{secret}.*OPENAI_API_KEY"):
         say({secret: "sk-secret"})
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"api_key": "sk-secret"},
+        {"base_url": "http://x"},
+        {"metadata": {"a": object()}},
+        {"n": 2},
+        {"stream": True},
+    ],
+    ids=lambda told: next(iter(told)),
+)
+@pytest.mark.parametrize("kind", [cog.ChatCompletion, cog.LMJudgeEvaluator])
+def test_what_was_refused_is_not_remembered(kind, refused):
+    """A checkpoint can still be saved, and whoever loads it can still call."""
+    module = kind(seed=1)
+    more = [text("x")] if kind is cog.LMJudgeEvaluator else []
+    with pytest.raises((TypeError, ValueError)):
+        module(CLIENT, [user()], *more, temperature=0.5, **refused)
+    assert not refused.keys() & module.state_dict()["modules"][""]["completion_args"].keys()
 
 
 # ---- a batch, taken apart

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import stat
 
 import pytest
 from hypothesis import given
@@ -102,6 +104,27 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content):
         load(path)
 
 
+@pytest.mark.parametrize("nested", ["[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000])
+def test_a_file_that_nests_too_deep_is_no_checkpoint(tmp_path, nested):
+    """Python's own limit is told as what is wrong with the file."""
+    path = tmp_path / "deep.json"
+    path.write_text(f'{{"backtalk_checkpoint": 1, "state": {{"a": {nested}}}}}')
+    with pytest.raises(ValueError, match=r"deep\.json: is no checkpoint"):
+        load(path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_a_checkpoint_is_said_by_the_umask(tmp_path, umask, mode):
+    """As of any file, whether it is new or takes the place of another."""
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            save({"good": 1}, tmp_path / "step.json")
+            assert stat.S_IMODE((tmp_path / "step.json").stat().st_mode) == mode
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("version", [2, 0, "1"])
 def test_other_versions_are_refused(tmp_path, version):
     """The error names both versions."""
@@ -162,6 +185,38 @@ def test_parameters_are_found_by_their_dotted_names():
     }
     assert [name for name, _ in tree.named_parameters("root")][:2] == ["root.texts.0", "root.texts.1"]
     assert len(list(tree.parameters())) == 7
+
+
+def test_parameters_and_modules_are_found_in_whatever_holds_them():
+    """Lists in dicts in lists, however deep: each once, with the names and numbers that lead to it."""
+    tree, one, two = cog.Module(), Parameter("one"), Parameter("two")
+    tree.rows = [[one, {"deep": [("x", two)]}], ({"leaf": Leaf(), 7: [[Leaf()]]},)]
+    tree.again = {"rows": tree.rows}
+    named = dict(tree.named_parameters())
+    assert list(named) == ["rows.0.0", "rows.0.1.deep.0.1", "rows.1.0.leaf.prompt", "rows.1.0.7.0.0.prompt"]
+    assert (named["rows.0.0"], named["rows.0.1.deep.0.1"]) == (one, two)
+    assert [name for name, _ in tree.named_modules()] == ["", "rows.1.0.leaf", "rows.1.0.7.0.0"]
+    assert not any(leaf.training for leaf in tree.eval().modules())
+
+
+def test_what_is_held_deep_is_saved_and_loaded():
+    """By the same names, into another instance."""
+    learned, fresh = cog.Module(), cog.Module()
+    learned.rows, fresh.rows = ([{"leaf": [Leaf(text)]}, [[Parameter(text)]]] for text in ("Learned.", "x"))
+    fresh.load_state_dict(learned.state_dict())
+    assert [one.data for one in fresh.parameters()] == ["Learned."] * 2
+
+
+def test_no_two_parameters_have_one_name():
+    """Keys may hold dots: what is saved under a name is one Parameter, or that is refused."""
+    module = cog.Module()
+    module.prompts = {"gpt-4.1": Parameter("one"), "gpt-4": [Parameter("zero"), Parameter("two")]}
+    try:
+        saved = module.state_dict()["parameters"]
+    except ValueError as error:
+        assert "gpt-4.1" in str(error)  # noqa: PT017
+    else:
+        assert sorted(one["data"] for one in saved.values()) == ["one", "two", "zero"]
 
 
 def test_modules_are_found_by_their_dotted_names():
@@ -255,6 +310,117 @@ def test_a_state_that_does_not_fit_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
         tree.load_state_dict(state)
     assert tree.state_dict() == before
+
+
+def everything(module):
+    """Return the state of a module, and what its Parameters are known by and hold."""
+    return module.state_dict(), [(one.id, list(one.grad)) for one in module.parameters()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: told.pop("role"),
+        lambda told: told.pop("data"),
+        lambda told: told.pop("requires_grad"),
+        lambda told: told.update(data=None),
+        lambda told: told.update(data={"a": 1}),
+        lambda told: told.update(data=["a", 1]),
+        lambda told: told.update(data=[]),
+        lambda told: told.update(data="\ud83d"),
+        lambda told: told.update(role=None),
+        lambda told: told.update(role="\ud83d"),
+    ],
+    ids=["role", "data", "grad", "null", "dict", "mixed", "empty", "half", "no role", "half role"],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_parameter_that_cannot_be_loaded_leaves_all_of_them(change, strict):
+    """The error names it, and those before it have neither new texts nor new ids."""
+    tree, state = Tree(), Tree("Learned.").state_dict()
+    tree.first.prompt.append_grad(Variable("Be kind."))
+    change(state["parameters"]["named.leaf.prompt"])
+    before = everything(tree)
+    with pytest.raises(ValueError, match=r"the state of 'named\.leaf\.prompt' does not fit"):
+        tree.load_state_dict(state, strict=strict)
+    assert everything(tree) == before
+
+
+@pytest.mark.parametrize("told", [None, "Be brief.", [], 5], ids=["null", "text", "list", "number"])
+def test_what_is_no_saved_parameter_is_refused_by_name(told):
+    """Nothing of the state is taken."""
+    tree, state = Tree(), Tree("Learned.").state_dict()
+    state["parameters"]["named.leaf.prompt"] = told
+    before = everything(tree)
+    with pytest.raises(ValueError, match=r"the state of 'named\.leaf\.prompt' does not fit"):
+        tree.load_state_dict(state)
+    assert everything(tree) == before
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"completion_args": {"api_key": KEY}},
+        {},
+        {"completion_args": None},
+        {"completion_args": "x"},
+        None,
+        "x",
+    ],
+    ids=["key", "no arguments", "null", "text", "nothing", "only text"],
+)
+def test_a_module_that_cannot_be_loaded_leaves_all_of_them(told):
+    """What is kept beside Parameters is checked as early as they are."""
+    tree, state = Tree(), Tree("Learned.").state_dict()
+    state["modules"]["named.chat"] = told
+    before = everything(tree)
+    with pytest.raises((ValueError, TypeError), match=r"named\.chat|api_key"):
+        tree.load_state_dict(state)
+    assert everything(tree) == before
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, [], "x", {"parameters": None}, {"parameters": []}, {"parameters": {}, "modules": None}],
+    ids=["null", "list", "text", "no parameters", "a list of them", "no modules"],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_is_no_state_is_a_value_error(state, strict):
+    """As every other state that does not fit."""
+    tree = Tree()
+    before = everything(tree)
+    with pytest.raises(ValueError, match="state"):
+        tree.load_state_dict(state, strict=strict)
+    assert everything(tree) == before
+
+
+def test_the_state_of_something_else_is_refused():
+    """That of an optimizer, also by a module that has no Parameters of its own."""
+    state = TGD(Leaf().parameters(), OpenAI()).state_dict()
+    for module in (Leaf(), cog.ChatCompletion(seed=1)):
+        before = everything(module)
+        with pytest.raises(ValueError, match="does not fit"):
+            module.load_state_dict(state)
+        assert everything(module) == before
+
+
+@pytest.mark.parametrize("secret", ["api_key", "base_url", "extra_headers"])
+def test_no_key_is_loaded_from_a_checkpoint(secret):
+    """A state that somebody else wrote is no way for it to get into calls."""
+    chat = cog.ChatCompletion(seed=1)
+    with pytest.raises((TypeError, ValueError), match=f"{secret}.*OPENAI_API_KEY"):
+        chat.load_extra_state({"completion_args": {"seed": 2, secret: KEY}})
+    assert chat.completion_args == {"seed": 1}
+
+
+def test_what_belongs_to_the_program_is_not_loaded():
+    """How a batch is split, tools and functions: the others beside them are."""
+    judge = cog.LMJudgeEvaluator(items_per_job=3)
+    judge.load_extra_state(
+        {"completion_args": {"items_per_job": 9, "tools": [], "success_fn": 1, "eval_mode": False, "seed": 2}}
+    )
+    assert judge.items_per_job == 3
+    assert judge.completion_args == {"seed": 2}
+    assert judge.merged({}) == {"items_per_job": 3, "seed": 2}
 
 
 def test_without_strict_what_fits_is_taken():

@@ -14,6 +14,7 @@ from backtalk import Variable, no_grad
 from backtalk import cognitive as cog
 from backtalk.autodiff.reply import judgement_in
 from backtalk.functional import deterministic_evaluator, exact_match_evaluator
+from backtalk.wire.codec import encode
 
 PURPOSE = "difference in length"
 
@@ -405,6 +406,47 @@ def test_purposes_may_be_variables():
     assert (record_of(score).purpose, record_of(score).reduction) == ("surplus", "total")
 
 
+@pytest.mark.parametrize("target", [{"a": 1}, {"a"}, object(), 1j], ids=["dict", "set", "object", "complex"])
+def test_a_target_that_is_no_data_is_refused_by_its_type(target):
+    """Whatever the measure would make of it: alone, and in a list beside others."""
+    for evaluator in (evaluated, exact_match_evaluator):
+        with pytest.raises(TypeError, match=type(target).__name__):
+            evaluator(answer("abc"), target)
+        with pytest.raises(TypeError, match=type(target).__name__):
+            evaluator(answer(["abc", "d"]), [target, "d"])
+
+
+@pytest.mark.parametrize(
+    "score", [float("nan"), float("inf"), float("-inf"), 10**400], ids=["nan", "inf", "-inf", "huge"]
+)
+@pytest.mark.parametrize("words", [False, True], ids=["alone", "explained"])
+def test_a_score_is_finite(score, words):
+    """No message could hold it, so it is refused where it comes from."""
+    with pytest.raises(ValueError, match=r"eval_fn returned .* a score must be finite"):
+        evaluated(answer("abc"), "a", lambda *_: (score, "why") if words else score)
+    with pytest.raises(ValueError, match=r"eval_fn returned .* a score must be finite"):
+        evaluated(answer(["abc", "d"]), ["a", "b"], lambda *_: [1, score], per_batch=True)
+
+
+def test_an_explanation_may_hold_half_of_a_character():
+    """It becomes a question mark, so that the evaluation can be sent."""
+    score, explanation = evaluated(answer("abc"), "a", lambda *_: (1, "too \ud83d loud"))
+    assert explanation.data == "too ? loud"
+    assert record_of(score).explanations == ("too ? loud",)
+    assert b"too ? loud" in encode(score.graph().graph)
+
+
+@pytest.mark.parametrize("evaluator", [evaluated, exact_match_evaluator])
+def test_where_no_item_has_a_score_there_is_nothing_to_reduce(evaluator):
+    """The error says so, and not that some function was given an empty list; without a reduction there is none."""
+    failed = answer([None, None])
+    with pytest.raises(ValueError, match="no item has a score, so there is nothing to reduce"):
+        evaluator(failed, ["a", "b"])
+    with pytest.raises(ValueError, match="no item has a score"):
+        evaluated(failed, ["a", "b"], longer, None, statistics.fmean, "mean")
+    assert evaluated(failed, ["a", "b"], longer, None, None, None)[0].data == [None, None]
+
+
 @pytest.mark.parametrize("result", ["2", None, [2], ("2", "words"), {"score": 2}])
 def test_a_score_is_a_number(result):
     """Whatever else a function returns is refused by its type."""
@@ -417,6 +459,12 @@ def test_a_total_is_a_number():
     """So is what a reduction returns."""
     with pytest.raises(TypeError, match="reduction_fn returned str"):
         evaluated(answer(["abc"]), ["a"], longer, None, str, "as text")
+
+
+def test_a_total_is_no_list():
+    """Scores that stay apart have no reduction."""
+    with pytest.raises(TypeError, match="reduction_fn returned list"):
+        evaluated(answer(["abc", "d"]), ["a", "d"], longer, None, list, "all of them")
 
 
 def test_a_prediction_is_a_variable():
@@ -465,3 +513,49 @@ def test_e7_no_score_breaks_the_reading(score):
 def test_e7_a_number_of_400_digits_is_no_score():
     """Some models do not stop; nothing breaks."""
     assert judgement_in('{"score": 1' + "0" * 400 + "}") in (None, (10**400, ""))
+
+
+DEEP = '{"a":' * 5000 + "1" + "}" * 5000
+SCORE = '{"score": 2, "explanation": "So."}'
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        DEEP,
+        DEEP.replace("}", ""),
+        '{"a": ' + "[" * 5000 + "]" * 5000 + "}",
+        "{" * 5000,
+        '{"score": 1' + "0" * 5000 + "}",
+        '{"score": "1' + "0" * 5000 + '"}',
+    ],
+    ids=["deep", "open", "lists", "braces", "digits", "digits in quotes"],
+)
+def test_e7_nothing_that_a_judge_may_write_breaks_the_reading(junk):
+    """By itself it is no judgement, and behind one it does no harm."""
+    assert judgement_in(junk) is None
+    assert judgement_in(f"{SCORE}\n{junk}") == (2, "So.")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        '{"score": 0} ' * 3,
+        '{"score": 0} ' * 150,
+        'f"{name}" ' * 200,
+        "{" * 5000,
+    ],
+    ids=["three drafts", "many drafts", "code", "braces"],
+)
+def test_e7_the_last_judgement_counts_whatever_stands_before_it(before):
+    """Drafts, and code that the judge quotes, however much of it."""
+    assert judgement_in(f"{before}\n{SCORE}") == (2, "So.")
+
+
+def test_e7_an_explanation_may_hold_half_of_a_character():
+    """Some models cut an emoji in two: it becomes a question mark, so that the judgement can be recorded."""
+    found = judgement_in('{"score": 1, "explanation": "fine \\ud83d."}')
+    assert found == (1, "fine ?.")
+    assert judgement_in('{"score": 1, "explanation": "\\ud83d\\ude00"}') == (1, "\U0001f600")
+    nested = judgement_in('{"score": 1, "explanation": {"why": "\\ud83d"}}')
+    assert nested[1].encode()

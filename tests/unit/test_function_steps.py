@@ -7,6 +7,7 @@ import pytest
 
 from backtalk import FunctionFailed, Variable, function, no_grad
 from backtalk.functional import Function
+from backtalk.wire.codec import encode
 
 
 @function("Makes a text loud.")
@@ -119,6 +120,123 @@ def test_a_result_that_is_no_data_is_refused(text, result):
         something(text)
 
 
+@pytest.mark.parametrize(
+    "result", [None, {"a": 1}, ["a"], ("a",), object()], ids=lambda one: type(one).__name__
+)
+async def test_a_result_that_is_no_data_is_refused_of_a_batch_and_awaited_as_well(result):
+    """By the name of the function and the type of the result."""
+
+    @function("Returns something.")
+    async def something(text: str):
+        return result if text == "odd" else text
+
+    plain = function("Returns something.")(lambda text: result if text == "odd" else text)
+    told = f"returned {type(result).__name__}; it must return a text or a number for each item"
+    for given in (Variable("odd", requires_grad=True), Variable(["fine", "odd"], requires_grad=True)):
+        with pytest.raises(TypeError, match=f"something {told}"):
+            await something.acall(given)
+        with pytest.raises(TypeError, match=told):
+            plain(given)
+
+
+@pytest.mark.parametrize(
+    "constant", [None, {"a": [1]}, ["b", "c"], (1, 2), object()], ids=lambda one: type(one).__name__
+)
+async def test_what_is_no_text_and_no_number_is_a_constant(text, constant):
+    """The function gets that very object, for each item of a batch; what is recorded names Variables only."""
+    seen = []
+
+    @function("Looks something up.")
+    def looked_up(known, text: str, table=None, *, mark: str = "!") -> str:
+        seen.append((known, table))
+        return text + mark
+
+    single = looked_up(constant, text, constant)
+    batch = looked_up(known=constant, text=Variable(["a", None, "b"], requires_grad=True))
+    awaited = await looked_up.acall(constant, text, mark="?")
+    assert (single.data, batch.data, awaited.data) == ("some words!", ["a!", None, "b!"], "some words?")
+    assert [known is constant for known, _ in seen] == [True] * 4
+    assert seen[0][1] is constant
+    assert [table for _, table in seen[1:]] == [None] * 3
+    for made in (single, batch, awaited):
+        assert recorded(made).parameters == ("text", "mark")
+        assert len(recorded(made).inputs) == 2
+        assert made.graph().as_json()
+
+
+def test_constants_leave_one_input_one(text):
+    """So a gradient still passes as it is."""
+
+    @function("Looks something up.")
+    def looked_up(text: str, table=None) -> str:
+        return text
+
+    assert recorded(looked_up(text, {"a": 1})).transmit == "verbatim"
+    assert len(looked_up(text, ["a"]).grad_fn.next_functions) == 1
+
+
+@pytest.mark.parametrize("given", [(None,), ({"a": 1},), (["a"],), (["a"], None)])
+async def test_a_function_that_gets_constants_alone_is_refused(given):
+    """By its name, before it is called."""
+    calls = []
+
+    @function("Looks something up.")
+    def looked_up(known, table=None) -> str:
+        calls.append(known)
+        return "x"
+
+    with pytest.raises(TypeError, match="looked_up gets no Variable, so no gradient can pass through it"):
+        looked_up(*given)
+    with pytest.raises(TypeError, match="looked_up gets no Variable"):
+        await looked_up.acall(*given)
+    assert calls == []
+
+
+class Shouter:
+    def __init__(self, mark):
+        self.mark = mark
+
+    @function("Makes a text loud.", role="shout")
+    def loud(self, text: str, times: int = 1) -> str:
+        """Shout."""
+        return text.upper() + self.mark * times
+
+    @function("Waits, then makes a text loud.")
+    async def slowly(self, text: str) -> str:
+        await asyncio.sleep(0)
+        return text.upper() + self.mark
+
+
+async def test_a_function_may_be_a_method(text):
+    """Each object has its own, and `self` is no parameter of it."""
+    first, second = Shouter("!"), Shouter("?")
+    made = [
+        first.loud(text, times=2),
+        second.loud(text),
+        await first.loud.acall(text),
+        await second.slowly.acall(text),
+    ]
+    assert [one.data for one in made] == ["SOME WORDS!!", "SOME WORDS?", "SOME WORDS!", "SOME WORDS?"]
+    assert [recorded(one).parameters for one in made] == [("text", "times")] * 3 + [("text",)]
+    assert (recorded(made[0]).name, made[0].role, made[3].role) == ("loud", "shout", "output of slowly")
+    assert first.loud(Variable(["a", "b"], requires_grad=True)).data == ["A!", "B!"]
+    assert (first.loud.__doc__, Shouter.loud.description) == ("Shout.", "Makes a text loud.")
+    with pytest.raises(TypeError, match=r"slowly is a coroutine function; await slowly\.acall"):
+        first.slowly(text)
+
+
+def test_a_function_needs_its_description():
+    """Without brackets the error shows how it is written."""
+    with pytest.raises(TypeError, match=r"write @function\(.what it does, in words.\), with brackets"):
+
+        @function
+        def loud(text: str) -> str:
+            return text.upper()
+
+    with pytest.raises(TypeError, match="with brackets"):
+        function(None)
+
+
 def test_functions_without_names_for_their_arguments_are_refused_at_once():
     """*args and **kwargs, no arguments at all, and a transmit that does not exist; the message says which."""
     with pytest.raises(TypeError, match=r"\*args and \*\*kwargs cannot be recorded"):
@@ -227,6 +345,21 @@ def test_a_failure_among_numbers_is_told_as_well():
     failure = failed(number, Variable(["1", "two"], requires_grad=True))
     assert "two" in str(failure)
     assert recorded(failure.output).errors[0] is None
+
+
+async def test_an_error_may_hold_half_of_a_character(text):
+    """It becomes a question mark, so that the failure can be recorded and sent."""
+
+    @function("Fails.")
+    def fails(text: str) -> str:
+        raise ValueError("bad byte \ud83d here")
+
+    for failure in (failed(fails, text), failed(fails, Variable(["a", "b"], requires_grad=True))):
+        assert str(failure) == "fails failed: ValueError: bad byte ? here"
+        assert set(recorded(failure.output).errors) == {"ValueError: bad byte ? here"}
+        assert encode(graph_of(failure.output))
+    with pytest.raises(FunctionFailed, match=r"bad byte \? here"):
+        await fails.acall(text)
 
 
 def test_an_unrecorded_failure_holds_its_error_too(text):

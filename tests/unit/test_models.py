@@ -5,6 +5,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backtalk import get_backward_model_client, set_backward_model_client
 from backtalk.autodiff.session import current
@@ -236,6 +238,73 @@ def test_m5_an_unknown_price_is_null_and_never_0(client, used):
     """Where nobody can tell, nothing is claimed."""
     client.spend(used)
     assert client.get_usage()["cost"] == {"amount": None, "currency": "USD"}
+
+
+@pytest.mark.parametrize(
+    ("odd", "counted"),
+    [
+        ({"prompt_tokens": "a"}, {"prompt_tokens": 0}),
+        ({"completion_tokens": []}, {"completion_tokens": 0}),
+        ({"prompt_tokens": True}, {"prompt_tokens": 0}),
+        ({"prompt_tokens": {"text": 3}}, {"prompt_tokens": {"text": 3}}),
+        ({"prompt_tokens_details": {"cached_tokens": "x"}}, {"prompt_tokens_details": {}}),
+        ({"completion_tokens": None}, {"completion_tokens": 0}),
+    ],
+    ids=["text", "list", "bool", "object", "text in details", "null"],
+)
+def test_m5_what_is_no_count_is_no_price(odd, counted):
+    """Servers write all kinds of things: it is left out of the sum, and what it cost is unknown."""
+    client = OpenAI(model="gpt-4o")
+    client.spend({**USED, **odd})
+    usage = client.get_usage()
+    assert {name: usage[name] for name in counted} == counted
+    assert (usage["cost"]["amount"], usage["calls"]) == (None, 1)
+
+
+def test_m5_details_that_are_none_are_left_out():
+    """A text in their place: the tokens are counted all the same."""
+    client = OpenAI(model="gpt-4o")
+    client.spend({**USED, "prompt_tokens_details": "x"})
+    usage = client.get_usage()
+    assert "prompt_tokens_details" not in usage
+    assert usage["prompt_tokens"] == 1000
+
+
+def test_m5_a_number_may_become_an_object_and_an_object_a_number():
+    """From one call to the next, as endpoints differ: the later form begins anew, and nothing breaks."""
+    client = OpenAI(model="gpt-4o")
+    for used in ({"audio": 3}, {"audio": {"seconds": 2}}, {"audio": {"seconds": 5}}):
+        client.spend({**USED, **used})
+    assert client.get_usage()["audio"] == {"seconds": 7}
+    client.spend({**USED, "audio": 4})
+    client.spend({**USED, "audio": 4})
+    assert client.get_usage()["audio"] == 8
+    assert client.get_usage()["total_tokens"] == 5 * 2000
+
+
+COUNTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["cached_tokens", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from([*USED, "other"]), COUNTS),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_m5_no_usage_breaks_the_count(used):
+    """Whatever JSON an endpoint calls its usage."""
+    client = OpenAI(model="gpt-4o")
+    for one in used:
+        client.spend(one)
+    assert client.get_usage()["calls"] == len(used)
 
 
 def test_m5_one_call_of_unknown_price_makes_the_sum_unknown():

@@ -2,13 +2,16 @@
 
 import copy
 import json
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtalk import Parameter, Variable, no_grad
+import backtalk
+from backtalk import Parameter, Variable, autodiff, client, no_grad
 from backtalk.autodiff import Gradient
 from backtalk.functional import split
 from backtalk.wire.codec import validate
@@ -614,3 +617,42 @@ def test_a_graph_never_contradicts_what_was_computed_from_it(changes):
     assert len([one for one in graph.operations if one.op == "edit"]) == sum(
         change in ("data", "copy_") for change in changes
     )
+
+
+# ---- the package
+
+
+PROMISED = {"Refused", "BrokerUnreachable", "ConnectionClosed", "Gradient", "Response", "Tape"}
+
+
+def test_all_that_the_package_names_can_be_imported():
+    """Lazily, each in order and once; what programs catch and hold is among it."""
+    assert backtalk.__all__ == sorted(set(backtalk.__all__))
+    assert set(backtalk.__all__) >= PROMISED
+    namespace = {}
+    exec(f"from backtalk import {', '.join(backtalk.__all__)}", namespace)
+    assert namespace.keys() >= set(backtalk.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = backtalk.nothing
+
+
+def test_a_name_of_the_package_is_what_its_module_has():
+    """Whoever catches the one catches the other."""
+    from backtalk import BrokerUnreachable, ConnectionClosed, Gradient, Refused, Response, Tape  # noqa: PLC0415
+
+    assert (BrokerUnreachable, Refused) == (client.BrokerUnreachable, client.Refused)
+    found = (ConnectionClosed, autodiff.Gradient, Response, Tape)
+    assert found == tuple(
+        getattr(autodiff, one.__name__) for one in (ConnectionClosed, Gradient, Response, Tape)
+    )
+    assert issubclass(ConnectionClosed, ConnectionError)
+    assert isinstance(Variable("a", requires_grad=True).graph(), Tape)
+
+
+def test_naming_a_variable_imports_no_broker():
+    """What is not used costs nothing: the package itself imports nothing of its own."""
+    code = "import backtalk, sys; print([one for one in sys.modules if one.startswith('backtalk.')])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.strip() == "[]"

@@ -117,7 +117,10 @@ def _prepared(
     *,
     retain: bool,
 ) -> _Pass:
-    variables = [variables] if isinstance(variables, Variable) else list(variables)
+    found: Any = [variables] if isinstance(variables, Variable | None) else variables
+    variables = list(found)
+    if not all(isinstance(one, Variable) for one in variables):
+        raise TypeError("backward takes a Variable, or several, to go back from")
     if isinstance(gradients, Variable):
         gradients = [gradients]
     given = list(gradients) if gradients is not None else [None] * len(variables)

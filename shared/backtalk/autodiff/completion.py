@@ -144,7 +144,7 @@ def _prepared(
     items_per_job: int,
     completion_args: Mapping[str, Any],
 ) -> _Call:
-    if items_per_job not in range(1, MAX_BATCH + 1):
+    if type(items_per_job) is not int or not 1 <= items_per_job <= MAX_BATCH:
         raise ValueError(f"items_per_job is {items_per_job}; it must be a number from 1 to {MAX_BATCH}")
     draft = drafted(model_client, messages, inputs or {}, completion_args)
     return _Call(model_client, draft, Batch.of(draft, items_per_job))

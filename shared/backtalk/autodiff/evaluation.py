@@ -20,6 +20,7 @@ from backtalk.autodiff.measure import (
 from backtalk.autodiff.reply import sendable
 from backtalk.autodiff.values import Scalar
 from backtalk.autodiff.variable import Variable
+from backtalk.wire.base import shortened
 from backtalk.wire.evaluations import Evaluate
 
 
@@ -102,12 +103,19 @@ def _scored(result: Any, prediction: Scalar, target: Scalar | None, measure: Mea
     score, explanation = result if isinstance(result, tuple) else (result, None)
     if not isinstance(score, int | float):
         raise TypeError(f"eval_fn returned {type(score).__name__}; a score must be a number")
-    if not math.isfinite(score):
-        raise ValueError(f"eval_fn returned {score}; a score must be finite")
+    if not _is_finite(score):
+        raise ValueError(f"eval_fn returned {shortened(repr(score), 40)}; a score must be finite")
     if explanation is None:
         wanted = "" if target is None else f" The target is {_json(target)}."
         explanation = f"{measure.purpose}: the score of {_json(prediction)} is {_json(score)}.{wanted}"
     return (int(score) if isinstance(score, bool) else score), sendable(str(explanation))
+
+
+def _is_finite(score: float) -> bool:
+    try:
+        return math.isfinite(score)
+    except OverflowError:
+        return False
 
 
 def _json(value: Any) -> str:

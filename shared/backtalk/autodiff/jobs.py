@@ -70,6 +70,8 @@ def drafted(
     """Return a call, checked. Raises ValueError and TypeError that name what is wrong."""
     arguments = {**client.completion_args, **completion_args}
     options = arguments.pop("backtalk", None) or {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"backtalk must be a dict of options, not {type(options).__name__}")
     if taken := sorted({"endpoint", "record"} & options.keys()):
         raise ValueError(
             f"backtalk: {', '.join(taken)} cannot be set here; the model client names the endpoint, and "

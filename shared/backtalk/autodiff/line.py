@@ -69,6 +69,11 @@ class Line:
             if self._closing:
                 raise _closed() from None
             raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            # in this thread it would end the connection and leave the one who waits without a word
+            raise RuntimeError(
+                f"{type(error).__name__} in an awaited function; raise it where the program waits"
+            ) from error
         finally:
             self._work.discard(task)
 

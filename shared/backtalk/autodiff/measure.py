@@ -111,7 +111,7 @@ def recorded_evaluation(
     explanations = tuple(explanation for _, explanation in scored)
     batch = isinstance(prediction.data, tuple)
     total = measure.total(scores) if batch else scores[0]
-    if not isinstance(total, int | float | list):
+    if not isinstance(total, int | float) and not (measure.reduce is None and isinstance(total, list)):
         raise TypeError(f"reduction_fn returned {type(total).__name__}; a score must be a number")
     told = explanations[0]
     if batch:

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 # a reply that ends in thought has no closing tag
 _THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-_TRIED: Final = 100
+# characters that may be read in vain, and what a nesting counts that is too deep to read
+_PATIENCE: Final = 1_000_000
+_DEEP: Final = 10_000
 _NUMBER: Final = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
@@ -35,18 +37,20 @@ def sendable(text: str) -> str:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects in a text, of which an outer one hides those within; nobody needs more than a few."""
-    decoder, at = json.JSONDecoder(), 0
-    for _ in range(_TRIED):
-        at = text.find("{", at)
-        if at < 0:
-            return
+    """Yield the JSON objects in a text, of which an outer one hides those within; within reason."""
+    decoder, at, patience = json.JSONDecoder(), text.find("{"), _PATIENCE
+    while at >= 0 and patience > 0:
         try:
             found, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as error:
+            patience -= error.pos - at + 1
+            at += 1
+        except (RecursionError, ValueError):
+            patience -= _DEEP
             at += 1
         else:
             yield found
+        at = text.find("{", at)
 
 
 def _number(value: Any) -> int | float | None:

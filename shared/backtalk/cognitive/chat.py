@@ -32,21 +32,31 @@ class Asking(Module):
         self._last: dict[str, Any] = {}
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the arguments of the last call, which a loaded module takes for its own."""
-        told = self._last or self.completion_args
-        kept = {name: value for name, value in told.items() if name not in _NOT_SAVED}
+        """Return the arguments of the last call that could be made, which a loaded module takes for its own."""
+        kept = _saved(self._last or self.completion_args)
         return {"completion_args": kept} if kept else {}
 
+    def check_extra_state(self, state: Any) -> None:
+        if not isinstance(state, Mapping) or not isinstance(state.get("completion_args"), Mapping):
+            raise ValueError("completion_args are missing")
+        check_no_secrets(state["completion_args"])
+
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        told = state["completion_args"]
-        check_no_secrets(told)
-        self.completion_args |= {name: value for name, value in told.items() if name not in _NOT_SAVED}
+        self.check_extra_state(state)
+        self.completion_args |= _saved(state["completion_args"])
+        self._last = {}
 
     def merged(self, completion_args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call, and remember them. Raises TypeError for keys and addresses."""
-        check_no_secrets(completion_args)
-        self._last = {**self.completion_args, **completion_args}
-        return {"items_per_job": self.items_per_job, **self._last}
+        """Return the arguments of a call."""
+        return {"items_per_job": self.items_per_job, **self.completion_args, **completion_args}
+
+    def remember(self, told: Mapping[str, Any]) -> None:
+        """Keep the arguments of a call that could be made."""
+        self._last = _saved(told)
+
+
+def _saved(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name not in _NOT_SAVED}
 
 
 class ChatCompletion(Asking):
@@ -67,9 +77,10 @@ class ChatCompletion(Asking):
         **completion_args: Any,
     ) -> Response:
         """Return the model's answer: a text, or for a batch a list of texts."""
-        return functional.chat_completion(
-            forward_model_client, messages, inputs, **self.merged(completion_args)
-        )
+        told = self.merged(completion_args)
+        response = functional.chat_completion(forward_model_client, messages, inputs, **told)
+        self.remember(told)
+        return response
 
     async def aforward(
         self,
@@ -79,9 +90,10 @@ class ChatCompletion(Asking):
         **completion_args: Any,
     ) -> Response:
         """Do the same without blocking the event loop."""
-        return await functional.achat_completion(
-            forward_model_client, messages, inputs, **self.merged(completion_args)
-        )
+        told = self.merged(completion_args)
+        response = await functional.achat_completion(forward_model_client, messages, inputs, **told)
+        self.remember(told)
+        return response
 
     if TYPE_CHECKING:
         # a call is a forward call: type checkers see what comes of it
@@ -102,9 +114,10 @@ class LMJudgeEvaluator(Asking):
         **options: Any,
     ) -> Evaluated:
         """Return score and explanation."""
-        return functional.lm_judge_evaluator(
-            model_client, messages, prediction, target, inputs, **self.merged(options)
-        )
+        told = self.merged(options)
+        evaluated = functional.lm_judge_evaluator(model_client, messages, prediction, target, inputs, **told)
+        self.remember(told)
+        return evaluated
 
     async def aforward(
         self,
@@ -116,9 +129,12 @@ class LMJudgeEvaluator(Asking):
         **options: Any,
     ) -> Evaluated:
         """Do the same without blocking the event loop."""
-        return await functional.alm_judge_evaluator(
-            model_client, messages, prediction, target, inputs, **self.merged(options)
+        told = self.merged(options)
+        evaluated = await functional.alm_judge_evaluator(
+            model_client, messages, prediction, target, inputs, **told
         )
+        self.remember(told)
+        return evaluated
 
     if TYPE_CHECKING:
         __call__ = forward

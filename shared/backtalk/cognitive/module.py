@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from backtalk.autodiff.variable import Parameter
-from backtalk.cognitive.saved import Saved
+from backtalk.cognitive.saved import Saved, fitting, parts_of
 
 
 class Module:
@@ -96,16 +96,25 @@ class Module:
         """Return what a module keeps in a checkpoint beside Parameters; nothing by default."""
         return {}
 
+    def check_extra_state(self, state: Any) -> None:
+        """Raise ValueError for what `extra_state` never returned; called before anything is changed."""
+
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `extra_state` returned."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was learnt, as JSON holds it: Parameters by name, and completion arguments by module."""
+        named = list(self.named_parameters())
+        saved = {
+            name: {"data": one.data, "role": one.role, "requires_grad": one.requires_grad}
+            for name, one in named
+        }
+        if len(saved) < len(named):
+            names = [name for name, _ in named]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"two Parameters are called {twice!r}; leave dots out of the keys of dicts")
         return {
-            "parameters": {
-                name: {"data": one.data, "role": one.role, "requires_grad": one.requires_grad}
-                for name, one in self.named_parameters()
-            },
+            "parameters": saved,
             "modules": {name: extra for name, one in self.named_modules() if (extra := one.extra_state())},
         }
 
@@ -115,15 +124,17 @@ class Module:
         Without `strict`, what has no counterpart is left out.
         """
         parameters, modules = dict(self.named_parameters()), dict(self.named_modules())
-        saved, extras = state.get("parameters", {}), state.get("modules", {})
+        saved, extras = parts_of(state)
         if strict:
             _check_names(parameters, saved, modules, extras)
         told = {name: Saved.of(name, saved[name]) for name in parameters if name in saved}
+        for name in modules.keys() & extras.keys():
+            with fitting(name):
+                modules[name].check_extra_state(extras[name])
         for name, one in told.items():
             one.give(parameters[name])
-        for name, module in modules.items():
-            if name in extras:
-                module.load_extra_state(extras[name])
+        for name in modules.keys() & extras.keys():
+            modules[name].load_extra_state(extras[name])
 
 
 def _check_names(

@@ -60,16 +60,13 @@ def price(used: Mapping[str, Any], *, endpoint: str, model: str | None) -> Decim
     from genai_prices import Usage as Priced  # noqa: PLC0415  a price list is of use only to who asks models
     from genai_prices import calc_price  # noqa: PLC0415
 
-    if model is None or not used.get("total_tokens"):
+    counts = [used.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    if model is None or not any(counts) or any(type(count) is not int for count in counts):
         return None
     details = used.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
     try:
-        counted = Priced(
-            input_tokens=used.get("prompt_tokens"),
-            cache_read_tokens=cached,
-            output_tokens=used.get("completion_tokens"),
-        )
+        counted = Priced(input_tokens=counts[0], cache_read_tokens=cached, output_tokens=counts[1])
         return calc_price(counted, model, provider_id=endpoint).total_price
     except (LookupError, TypeError, ValueError):
         # servers write all kinds of things into their usage

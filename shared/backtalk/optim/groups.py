@@ -49,8 +49,10 @@ class Group:
         """Raise TypeError or ValueError where it cannot be worked with."""
         if not self.params:
             raise ValueError("there is no parameter to optimize; give at least one")
-        if self.momentum < 0:
-            raise ValueError(f"momentum is {self.momentum}; it must be a number of updates, 0 or more")
+        if type(self.momentum) is not int or self.momentum < 0:
+            raise ValueError(f"momentum is {self.momentum!r}; it must be a number of updates, 0 or more")
+        if self.max_length is not None and (type(self.max_length) is not int or self.max_length < 1):
+            raise ValueError(f"max_length is {self.max_length!r}; it must be a number of characters, or None")
         for parameter in self.params:
             if not isinstance(parameter, Variable):
                 raise TypeError(f"params must be Variables; found {type(parameter).__name__}")
@@ -73,7 +75,11 @@ def grouped(params: Params, *, taken: Sequence[Variable] = (), **defaults: Any) 
     return groups
 
 
-def _texts(given: Sequence[str | Variable], name: str) -> tuple[str, ...]:
-    if isinstance(given, str | Variable):
-        raise TypeError(f"{name} must be a list of texts, not a single one")
-    return tuple(str(one.data) if isinstance(one, Variable) else one for one in given)
+def _texts(given: Any, name: str) -> tuple[str, ...]:
+    """Return a list of texts. Raises TypeError that names what is none."""
+    if not isinstance(given, list | tuple):
+        raise TypeError(f"{name} must be a list of texts, not {type(given).__name__}")
+    texts = tuple(one.data if isinstance(one, Variable) else one for one in given)
+    if wrong := [one for one in texts if not isinstance(one, str)]:
+        raise TypeError(f"{name} must be texts; found {type(wrong[0]).__name__}")
+    return texts

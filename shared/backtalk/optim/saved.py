@@ -101,9 +101,10 @@ def _gradient(gradient: Variable) -> dict[str, Any]:
 
 def _gradient_of(told: Mapping[str, Any]) -> Variable:
     if "entry" in told:
-        # the text is the program's to change
-        entry = Entry.model_validate({**told["entry"], "text": told["data"]})
-        return Gradient(entry, told["about"], told["start"])
+        gradient = Gradient(Entry.model_validate(told["entry"]), told["about"], told["start"])
+        # the program may have edited it
+        gradient.data = told["data"]
+        return gradient
     return Variable(told["data"], told["role"])
 
 
