@@ -962,6 +962,23 @@ def test_closing_while_it_connects_leaves_nothing_behind(anew):
     assert time.monotonic() - began < 3
 
 
+def test_a_call_that_comes_too_late_for_its_connection_begins_none(anew):
+    """It had looked up which to use when another was chosen: nobody would ever close what it begins."""
+    choose, connections = anew
+
+    async def nothing(client):
+        pass
+
+    choose()
+    late = sessions.current()
+    late.run(nothing)
+    choose()
+    with suppress(ConnectionError):
+        late.run(nothing)
+    backtalk.close()
+    assert connections() == 0
+
+
 def test_calls_and_closings_at_once_leave_nobody_waiting(program, anew):
     """Every call is answered or fails; none waits for a connection that is gone."""
     choose, connections = anew

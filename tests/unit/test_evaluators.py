@@ -314,6 +314,15 @@ def test_an_item_that_failed_is_left_out_of_what_a_function_of_the_batch_gets():
     assert record_of(score).scores == (97, None, 99)
 
 
+def test_a_function_of_the_batch_is_not_called_where_every_item_failed():
+    """There is nothing to measure: that is what the error says, and not what the function makes of empty lists."""
+    failed = answer([None, None])
+    with pytest.raises(ValueError, match="no item has a score"):
+        evaluated(failed, ["a", "b"], lambda found, _: [1 / len(found)], per_batch=True)
+    score, _ = evaluated(failed, ["a", "b"], pytest.fail, None, None, None, per_batch=True)
+    assert score.data == [None, None]
+
+
 def test_a_batch_with_a_failed_item_is_no_success_as_a_whole():
     """Success is then asked of each item that is there, and never of a list that lacks some."""
     asked = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import warnings
 
 import pytest
 
@@ -440,6 +441,28 @@ async def test_what_is_recorded_is_what_the_function_was_called_with(text):
     assert made.data == "SOME WORDS"
     assert recorded(made).inputs == (first,)
     assert graph_of(made).index.variables[first].data == "some words"
+
+
+async def test_a_batch_that_is_given_up_leaves_nothing_that_was_never_awaited():
+    """Where its task is cancelled during the first item, the others are not begun."""
+    begun = asyncio.Event()
+
+    @function("Waits for ever.")
+    async def waits(text: str) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return text
+
+    call = asyncio.create_task(waits.acall(Variable(["a", "b", "c"], requires_grad=True)))
+    await begun.wait()
+    call.cancel()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        del call
+        gc.collect()
+    assert [str(one.message) for one in caught] == []
 
 
 async def test_calls_stand_in_the_order_in_which_they_were_begun(text):

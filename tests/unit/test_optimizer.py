@@ -735,6 +735,14 @@ def test_a_gradient_that_the_program_edited_keeps_its_text(tmp_path, edited):
         assert (fresh.grad[0].about, fresh.grad[0].item) == (one.grad[0].about, one.grad[0].item)
 
 
+def test_a_gradient_keeps_the_role_that_the_program_gave_it():
+    """As it keeps its text."""
+    (before, one, _), (after, fresh, _) = taught(), untaught()
+    one.grad[0].role = "what a customer said"
+    after.load_state_dict(before.state_dict())
+    assert fresh.grad[0].role == "what a customer said"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_awaited_accept_that_ends_the_program_does_not_leave_the_step_waiting():
     """`sys.exit()` in the thread of the connection reaches the one who waits for it, or is told as an error."""

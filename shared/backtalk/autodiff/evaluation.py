@@ -55,7 +55,9 @@ def deterministic_evaluator(
     predictions, targets = list(compared.predictions), list(compared.targets)
     there = [at for at, item in enumerate(predictions) if item is not None]
     if per_batch:
-        results = list(eval_fn([predictions[at] for at in there], [targets[at] for at in there]))
+        results = (
+            list(eval_fn([predictions[at] for at in there], [targets[at] for at in there])) if there else []
+        )
         if len(results) != len(there):
             raise ValueError(
                 f"eval_fn returned {len(results)} scores for {len(there)} items; return one for each"

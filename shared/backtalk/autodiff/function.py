@@ -90,10 +90,11 @@ class Function:
         """Do the same, awaiting what a coroutine function returns, of batches one item after the other."""
         given = self._given(args, kwargs)
         begun = Begun.reading(given.variables.values())
-        tried = begun.each(lambda *items: self._try(given, items), broadcast=True)
-        if isinstance(tried, list):
-            return self._finish(given, begun, [one and await _awaited(*one) for one in tried])
-        return self._finish(given, begun, await _awaited(*tried))
+        each = begun.each(lambda *items: items, broadcast=True)
+        if isinstance(each, list):
+            tried = [None if items is None else await _awaited(*self._try(given, items)) for items in each]
+            return self._finish(given, begun, tried)
+        return self._finish(given, begun, await _awaited(*self._try(given, each)))
 
     def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Given:
         bound = self._signature.bind(*args, **kwargs)

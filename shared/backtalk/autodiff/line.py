@@ -41,7 +41,7 @@ class Line:
             return asyncio.run_coroutine_threadsafe(doing, self._loop)
         except RuntimeError as error:
             doing.close()
-            raise _closed() from error
+            raise closed() from error
 
     def close(self, patience: float = _OPENING_SECONDS) -> None:
         """End all work and the connection, then the thread, and wait for that.
@@ -61,13 +61,13 @@ class Line:
         task = asyncio.current_task()
         assert task is not None
         if self._closing:
-            raise _closed()
+            raise closed()
         self._work.add(task)
         try:
             return await work(await self._connection())
         except asyncio.CancelledError:
             if self._closing:
-                raise _closed() from None
+                raise closed() from None
             raise
         except (SystemExit, KeyboardInterrupt) as error:
             # in this thread it would end the connection and leave the one who waits without a word
@@ -119,5 +119,6 @@ async def _is_open(connecting: asyncio.Task[Client], patience: float) -> bool:
     return connecting.done() and not connecting.cancelled() and connecting.exception() is None
 
 
-def _closed() -> ConnectionClosed:
+def closed() -> ConnectionClosed:
+    """Return the error of a call whose connection is gone."""
     return ConnectionClosed("the connection was closed while a call waited; call again to open a new one")

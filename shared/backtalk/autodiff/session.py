@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, Self, TypeVar
 
-from backtalk.autodiff.line import Line, Work
+from backtalk.autodiff.line import Line, Work, closed
 from backtalk.client import Client
 
 T = TypeVar("T")
@@ -31,6 +31,7 @@ class Session:
         """Forget thread and connection without closing them: in a child process they are the parent's."""
         self._lock = threading.Lock()
         self._line: Line | None = None
+        self._retired = False
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +65,11 @@ class Session:
         if line := self._taken():
             line.close()
 
+    def retire(self) -> None:
+        """End them for good: another session has taken its place."""
+        self._retired = True
+        self.close()
+
     def abandon(self) -> None:
         """End them at once, as a process does that ends."""
         if line := self._taken():
@@ -76,6 +82,8 @@ class Session:
 
     def _running(self) -> Line:
         with self._lock:
+            if self._retired:
+                raise closed()
             if self._line is None:
                 self._line = Line(self._new_client())
             return self._line
@@ -97,15 +105,15 @@ class _Default:
     def put(self, session: Session) -> None:
         with self._lock:
             before, self._session = self._session, session
-        if before is not None:
-            before.close()
+        if before is not None and before is not session:
+            before.retire()
 
     def drop(self, session: Session) -> None:
         """Close a session; if calls use it, they go back to what the environment names."""
         with self._lock:
             if self._session is session:
                 self._session = None
-        session.close()
+        session.retire()
 
     def close(self) -> None:
         """Close the connection; the session stays, and opens it again where it is used again."""

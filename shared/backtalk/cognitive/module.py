@@ -128,12 +128,13 @@ class Module:
         if strict:
             _check_names(parameters, saved, modules, extras)
         told = {name: Saved.of(name, saved[name]) for name in parameters if name in saved}
-        for name in modules.keys() & extras.keys():
+        kept = [name for name in modules if name in extras]
+        for name in kept:
             with fitting(name):
                 modules[name].check_extra_state(extras[name])
         for name, one in told.items():
             one.give(parameters[name])
-        for name in modules.keys() & extras.keys():
+        for name in kept:
             modules[name].load_extra_state(extras[name])
 
 

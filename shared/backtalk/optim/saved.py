@@ -103,7 +103,7 @@ def _gradient_of(told: Mapping[str, Any]) -> Variable:
     if "entry" in told:
         gradient = Gradient(Entry.model_validate(told["entry"]), told["about"], told["start"])
         # the program may have edited it
-        gradient.data = told["data"]
+        gradient.data, gradient.role = told["data"], told["role"]
         return gradient
     return Variable(told["data"], told["role"])
 
