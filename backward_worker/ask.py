@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from backtalk.asking import aloud
 from backtalk.runtime.model import Completion, Model
 from backtalk.wire.errors import BacktalkError, Code, Error, Refused, invalid
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
@@ -16,8 +16,6 @@ from backward_worker.gradient import EMPTY, TextGradient
 NOTHING: Final = "NO FEEDBACK"
 ASKED_AT_MOST: Final = 2
 ASKED_AT_ONCE: Final = 256
-# a reply that ends in thought has no closing tag
-_THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 class Own(NamedTuple):
@@ -86,6 +84,4 @@ def read(completion: Completion) -> TextGradient:
 
 
 def _said(completion: Completion) -> str:
-    aloud = _THOUGHT.sub("", completion.choices[0]["message"].get("content") or "")
-    # some servers leave the opening tag out
-    return aloud.rpartition("</think>")[2].strip()
+    return aloud(completion.choices[0]["message"].get("content") or "")

@@ -5,7 +5,6 @@ Untrusted texts stand between fences whose boundary derives from all of them, so
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from backtalk.asking import boundary_of, fences
 from backward_worker.case import Text
 from backward_worker.plan import Target
 from backward_worker.quote import quote
@@ -45,18 +45,9 @@ class Questions:
 
 def questions(template: str, case: Showing) -> Questions:
     """Write down, by the template of this kind of step, what all questions about one sample have in common."""
-    fence = _fence(_boundary(case))
+    fence = fences(boundary_of(_strings(case)))
     shown = _template(template).render(case=case, fence=fence, quote=quote)
     return Questions(shown, fence, {text.path: text for text in case.texts})
-
-
-def _boundary(case: Showing) -> str:
-    """Return a boundary that no text of the case contains, the same one for the same case."""
-    everything = "\n".join(_strings(case))
-    boundary = hashlib.sha256(everything.encode()).hexdigest()[:12]
-    while boundary in everything:
-        boundary = hashlib.sha256(boundary.encode()).hexdigest()[:12]
-    return boundary
 
 
 def _strings(shown: Any) -> Iterator[str]:
@@ -69,13 +60,6 @@ def _strings(shown: Any) -> Iterator[str]:
     elif is_dataclass(shown):
         for field in fields(shown):
             yield from _strings(getattr(shown, field.name))
-
-
-def _fence(boundary: str) -> Callable[[str, str], str]:
-    def fence(kind: str, text: str) -> str:
-        return f'<fence-{boundary} kind="{kind}">\n{text}\n</fence-{boundary}>'
-
-    return fence
 
 
 @cache

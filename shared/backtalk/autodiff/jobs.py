@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from backtalk.autodiff.recording import Begun
-from backtalk.autodiff.values import items_of, text_of
+from backtalk.autodiff.values import items_of
 from backtalk.autodiff.variable import Variable
 from backtalk.models.client import ModelClient, check_json, check_no_secrets
+from backtalk.prompt import as_text
 from backtalk.wire.codec import validate
 from backtalk.wire.graph import Variable as Value
 from backtalk.wire.jobs import CompletionJob
@@ -154,7 +155,7 @@ def _single(given: Any, path: str) -> Any:
     if isinstance(given, Variable):
         return given
     if isinstance(given, str | int | float):
-        return text_of(given)
+        return as_text(given)
     raise TypeError(f"{path} must be a text, a Variable, or a list of these, not {type(given).__name__}")
 
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from backtalk.autodiff.recording import Begun
 from backtalk.autodiff.steps import Step, new_id, next_number
-from backtalk.autodiff.values import Normal, text_of
+from backtalk.autodiff.values import Normal
 from backtalk.autodiff.variable import Variable
+from backtalk.prompt import as_text
 from backtalk.wire.graph import Graph
 from backtalk.wire.graph import Variable as Value
 from backtalk.wire.operations import Add, Edit, Plain, Split, Sum
@@ -110,12 +111,12 @@ def _together(handles: Sequence[Variable]) -> str:
 
 def _plus(items: Sequence[Any]) -> Any:
     x, y = items
-    return text_of(x) + text_of(y) if isinstance(x, str) or isinstance(y, str) else x + y
+    return as_text(x) + as_text(y) if isinstance(x, str) or isinstance(y, str) else x + y
 
 
 def _total(items: Sequence[Any]) -> Any:
     if any(isinstance(item, str) for item in items):
-        return "".join(f"<ITEM>{text_of(item)}</ITEM>" for item in items)
+        return "".join(f"<ITEM>{as_text(item)}</ITEM>" for item in items)
     return builtins.sum(items)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from backtalk.autodiff.mode import is_grad_enabled
 from backtalk.autodiff.steps import Read, Step, new_id, next_number
-from backtalk.autodiff.values import Normal, items_of, value_of
+from backtalk.autodiff.values import items_of, shape, value_of
 from backtalk.autodiff.variable import Variable
 from backtalk.wire.graph import Graph
 from backtalk.wire.graph import Variable as Value
@@ -45,7 +45,7 @@ class Begun:
         data = [read.value.data for read in self.reads]
         lengths = {items_of(one) for one in data} - ({None} if broadcast else set())
         if len(lengths) > 1:
-            told = ", ".join(map(_shape, data))
+            told = ", ".join(map(shape, data))
             raise ValueError(f"shapes differ: {told}; give only scalars, or only lists of one length")
         length = next(iter(lengths), None)
         if length is None:
@@ -81,8 +81,3 @@ class Begun:
     def kept(self, graph: Graph) -> Step | None:
         """Return the step of an operation that recorded this graph; None where nothing is kept."""
         return Step(self.number, graph, self.reads) if self.recorded else None
-
-
-def _shape(data: Normal) -> str:
-    count = items_of(data)
-    return "a scalar" if count is None else f"a list of {count}"

@@ -8,17 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-# a reply that ends in thought has no closing tag
-_THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+from backtalk.asking import aloud
+
 # characters that may be read in vain, and what a nesting counts that is too deep to read
 _PATIENCE: Final = 1_000_000
 _DEEP: Final = 10_000
 _NUMBER: Final = re.compile(r"[-+]?\d+(?:\.\d+)?")
-
-
-def aloud(reply: str) -> str:
-    """Return a reply without the thoughts that some models write before it."""
-    return _THOUGHT.sub("", reply).rpartition("</think>")[2].strip()
 
 
 def judgement_in(reply: str) -> tuple[int | float, str] | None:

@@ -145,8 +145,7 @@ def connect(url: str | None = None, *, namespace: str | None = None, patience: f
     ...     response = chat(model_client, messages)
 
     By default BACKTALK_AMQP_URL and BACKTALK_NAMESPACE name it, and nothing needs to be called; so it is again after a
-    `with` block. `patience` is how many
-    seconds a broker may be away. Connects on first use.
+    `with` block. `patience` is how many seconds a broker may be away. Connects on first use.
     """
     session = Session(url, namespace, patience)
     _DEFAULT.put(session)

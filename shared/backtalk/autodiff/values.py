@@ -18,8 +18,8 @@ _SAYS: Final = {"role": "says what the Variable is for", "name": "all its values
 def value_of(data: Any, *, mixed: bool = False) -> Normal:
     """Return data as it is recorded: a scalar, or a tuple, the batch; ints beside floats become floats.
 
-    Raises TypeError for other types and for lists that mix texts and numbers, unless they may be `mixed`; ValueError for an empty list and for
-    numbers that JSON does not have.
+    Raises TypeError for other types and for lists that mix texts and numbers, unless they may be `mixed`; ValueError for
+    an empty list and for what JSON cannot hold.
     """
     if isinstance(data, list | tuple):
         return _batch(data, mixed=mixed)
@@ -83,15 +83,13 @@ def check_same_length(new: Normal, old: Normal) -> None:
     """Refuse to put a list in the place of a scalar, or of a list of another length. Raises ValueError."""
     if items_of(new) == items_of(old):
         return
-    told = ["a scalar" if count is None else f"a list of {count}" for count in (items_of(new), items_of(old))]
-    raise ValueError(f"{told[0]} cannot take the place of {told[1]}; give data of the same shape")
+    raise ValueError(f"{shape(new)} cannot take the place of {shape(old)}; give data of the same shape")
 
 
-def text_of(value: Any) -> str:
-    """Return a scalar as text, as a prompt shows it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
+def shape(value: Normal) -> str:
+    """Return the shape of data in words."""
+    count = items_of(value)
+    return "a scalar" if count is None else f"a list of {count}"
 
 
 def short(value: Normal) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, Self
 
+from backtalk.runtime.model import total
+
 CURRENCY: Final = "USD"
 _NOTHING: Final = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
@@ -30,7 +32,8 @@ class Usage:
         """Add what some calls of one model have used, as OpenAI's `usage` objects say it."""
         amount = price(used, endpoint=endpoint, model=model) if calls else Decimal(0)
         with self._lock:
-            self._tokens = _sum(self._tokens, {key: value for key, value in used.items() if key != "calls"})
+            counted = {key: value for key, value in used.items() if key != "calls"}
+            self._tokens = total((self._tokens, counted))
             self._calls += calls
             self._amount = None if self._amount is None or amount is None else self._amount + amount
 
@@ -71,16 +74,3 @@ def price(used: Mapping[str, Any], *, endpoint: str, model: str | None) -> Decim
     except (LookupError, TypeError, ValueError):
         # servers write all kinds of things into their usage
         return None
-
-
-def _sum(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sum of usage objects, nested details included; what is no number is left out."""
-    summed = dict(known)
-    for key, value in more.items():
-        if isinstance(value, Mapping):
-            before = summed.get(key)
-            summed[key] = _sum(before if isinstance(before, Mapping) else {}, value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            before = summed.get(key)
-            summed[key] = value + before if isinstance(before, int | float) else value
-    return summed

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from backtalk.asking import Fence, boundary_of, fences
 from backtalk.autodiff.variable import Gradient, Variable
 from backtalk.wire.base import shortened
 
@@ -77,16 +77,14 @@ class Prompt:
         """Return what is said of one parameter; the same state gives the same words."""
         told = [parameter.data, *constraints, *examples]
         told += [text for update in history for text in (update.before.data, *_texts(update.gradients))]
-        boundary = _boundary([*told, *_texts(parameter.grad)])
+        boundary = boundary_of([*told, *_texts(parameter.grad)])
 
-        def fence(kind: str, text: str) -> str:
-            return f'<fence-{boundary} kind="{kind}">\n{text}\n</fence-{boundary}>'
-
+        fence = fences(boundary)
         values = {
             "boundary": boundary,
             "role": _quoted(parameter.role) if parameter.role else "a text of the program",
             "variable": fence("variable", parameter.data),
-            "gradients": _gradients(parameter.grad, lambda text: fence("feedback", text)),
+            "gradients": _gradients(parameter.grad, fence),
             "constraints": _section(
                 "What the new text must keep to", [fence("constraint", one) for one in constraints]
             ),
@@ -127,23 +125,14 @@ def text_in(gradient: Variable) -> str:
     return "\n".join(map(str, data)) if isinstance(data, list) else str(data)
 
 
-def _boundary(texts: Sequence[str]) -> str:
-    """Return a boundary that none of the texts contains."""
-    everything = "\n".join(texts)
-    boundary = hashlib.sha256(everything.encode()).hexdigest()[:12]
-    while boundary in everything:
-        boundary = hashlib.sha256(boundary.encode()).hexdigest()[:12]
-    return boundary
-
-
-def _gradients(gradients: Sequence[Variable], fence: Any) -> str:
+def _gradients(gradients: Sequence[Variable], fence: Fence) -> str:
     """Return the gradients in order; the same text is shown once, with how often it was said."""
     said: dict[str, list[Variable]] = {}
     for one in gradients:
         said.setdefault(text_in(one), []).append(one)
     silent = len(said.pop("", ()))
     told = [
-        f"{at}. Said {len(by)} time{'s' if len(by) > 1 else ''}, {_origins(by)}:\n{fence(text)}"
+        f"{at}. Said {len(by)} time{'s' if len(by) > 1 else ''}, {_origins(by)}:\n{fence('feedback', text)}"
         for at, (text, by) in enumerate(said.items(), start=1)
     ]
     if silent:
@@ -173,6 +162,6 @@ def _section(title: str, fenced: Sequence[str]) -> str:
     return "\n".join(["", f"# {title}", "", *fenced, ""]) if fenced else ""
 
 
-def _update(update: Update, fence: Any) -> str:
+def _update(update: Update, fence: Fence) -> str:
     said = [fence("earlier", text) for text in dict.fromkeys(_texts(update.gradients))]
     return "\n".join([fence("before", update.before.data), *said])
