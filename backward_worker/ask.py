@@ -39,7 +39,9 @@ class Asker:
     spent: list[dict[str, Any]] = field(default_factory=list)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ASKED_AT_ONCE))
 
-    async def ask(self, own: Own | None, messages: Sequence[dict[str, Any]]) -> TextGradient | Error:
+    async def ask(
+        self, own: Own | None, messages: Sequence[dict[str, Any]], place: str
+    ) -> TextGradient | Error:
         """Return the gradient in the model's reply, or why there is none; `own` is None where no model ran."""
         asked = Own(DEFAULT_ENDPOINT, self.named) if self.named else own
         if asked is None:
@@ -50,9 +52,11 @@ class Asker:
             ).error
         body = {"model": asked.model, "messages": messages, **self.arguments}
         problem = ""
-        for _ in range(ASKED_AT_MOST):
+        for attempt in range(ASKED_AT_MOST):
             try:
-                completion = await self.model.complete(self.endpoint or asked.endpoint, body)
+                completion = await self.model.complete(
+                    self.endpoint or asked.endpoint, body, place=f"{place}/{attempt}"
+                )
             except BacktalkError as failed:
                 return failed.error
             self.spent.append(completion.usage)

@@ -73,7 +73,8 @@ def _asked(
                 return invalid("graph", f"{failed}, but an answer to it is recorded; leave that out").error
             except Refused as refused:
                 return refused.error
-            return await asker.ask(own, messages)
+            place = f"{step.operation.id}/{target.position.path}/{target.sample}"
+            return await asker.ask(own, messages, place)
 
     return [ask(target) for target in step.targets]
 

@@ -48,7 +48,7 @@ async def complete_one(plan: Plan, sample: int | None, *, model: Model, emit: Em
     narrator = Narrator(plan, sample or 0, emit) if plan.job.stream else None
     try:
         body = plan.body(sample)
-        completion = await model.complete(plan.endpoint, body, narrator)
+        completion = await model.complete(plan.endpoint, body, narrator, place=_place(sample))
     except FailedItem as failed:
         return Item(error=invalid("inputs", str(failed)).error)
     except BacktalkError as failed:
@@ -101,14 +101,18 @@ async def _settle(asked: _Asked, choice: dict[str, Any], model: Model) -> _Settl
     usages: list[Mapping[str, Any]] = []
     turns: list[Turn] = []
     reading = asked.read(choice)
-    for _ in range(plan.job.backtalk.tool_retries):
+    for retry in range(plan.job.backtalk.tool_retries):
         problems = faults(reading, plan.tooling.choice, choice["message"].get("tool_calls") or ())
         if not problems:
             break
         told = plan.words.retry(list(dict.fromkeys(fault.detail for _, fault in problems))[:MAX_TOLD])
         turn = Turn(sample=asked.sample, choice=place[1], reply=reply(choice["message"]), told=told)
         try:
-            again = await model.complete(plan.endpoint, _once_more(asked.body, [*turns, turn]))
+            again = await model.complete(
+                plan.endpoint,
+                _once_more(asked.body, [*turns, turn]),
+                place=f"{_place(asked.sample)}/choices/{place[1]}/retries/{retry}",
+            )
         except BacktalkError:
             # what is there is paid for: it is answered as it is, with what is wrong with it
             break
@@ -118,6 +122,10 @@ async def _settle(asked: _Asked, choice: dict[str, Any], model: Model) -> _Settl
         reading = asked.read(choice)
     answered = with_calls(choice, reading, plan.tooling.choice, plan.key, place)
     return _Settled(answered, reply(choice["message"]), tuple(usages), tuple(turns))
+
+
+def _place(sample: int | None) -> str:
+    return f"items/{sample or 0}"
 
 
 def _once_more(body: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class ScriptedModel:
         self._endpoints = endpoints
         self.bodies = []
         self.asked = []
+        self.places = []
 
     @property
     def prompts(self):
@@ -49,9 +50,10 @@ class ScriptedModel:
         if endpoint not in self._endpoints:
             raise invalid("backtalk/endpoint", f"{endpoint!r} is not configured; name another one")
 
-    async def complete(self, endpoint, body, listener=None):
+    async def complete(self, endpoint, body, listener=None, *, place):
         self.check(endpoint)
         self.asked.append(endpoint)
+        self.places.append(place)
         self.bodies.append(body)
         reply = self._replies.popleft() if len(self._replies) > 1 else self._replies[0]
         if callable(reply):

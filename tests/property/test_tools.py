@@ -187,7 +187,7 @@ class Speaks:
     def check(self, endpoint):
         pass
 
-    async def complete(self, endpoint, body, listener=None):
+    async def complete(self, endpoint, body, listener=None, *, place):
         if listener is not None:
             listener.begin()
         for delta in self.chunks:

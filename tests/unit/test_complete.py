@@ -152,11 +152,11 @@ async def test_a_batch_is_index_aligned(scripted, result):
     """One completion for each item, in the order of the inputs, whatever the order of the replies."""
 
     class Slow(scripted):
-        async def complete(self, endpoint, body, listener):
+        async def complete(self, endpoint, body, listener=None, *, place):
             place = int(body["messages"][-1]["content"])
             for _ in range(10 - place):
                 await asyncio.sleep(0)
-            return await super().complete(endpoint, body, listener)
+            return await super().complete(endpoint, body, listener, place=place)
 
     model = Slow(lambda body: f"reply to {body['messages'][-1]['content']}")
     answer = await result(model, [{"data": list(range(8))}])
@@ -170,9 +170,9 @@ async def test_all_items_of_a_batch_are_asked_at_once(scripted, result):
     everyone = asyncio.Barrier(16)
 
     class Meeting(scripted):
-        async def complete(self, endpoint, body, listener):
+        async def complete(self, endpoint, body, listener=None, *, place):
             await everyone.wait()
-            return await super().complete(endpoint, body, listener)
+            return await super().complete(endpoint, body, listener, place=place)
 
     async with asyncio.timeout(10):
         answer = await result(Meeting("fine"), "{a}", inputs={"a": ["x"] * 16})

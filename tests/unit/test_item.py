@@ -293,10 +293,10 @@ async def test_the_choices_of_an_item_are_asked_again_at_once(scripted, result):
     everyone = asyncio.Barrier(4)
 
     class Meeting(scripted):
-        async def complete(self, endpoint, body, listener=None):
+        async def complete(self, endpoint, body, listener=None, *, place):
             if len(body["messages"]) > 1:
                 await everyone.wait()
-            return await super().complete(endpoint, body, listener)
+            return await super().complete(endpoint, body, listener, place=place)
 
     async with asyncio.timeout(10):
         answer = await result(Meeting([BAD] * 4, GOOD), n=4, retries=1)
@@ -338,8 +338,8 @@ async def test_usage_with_details_is_summed_in_all_its_parts(scripted, result):
     """As endpoints report it."""
 
     class Detailed(scripted):
-        async def complete(self, endpoint, body, listener=None):
-            completion = await super().complete(endpoint, body, listener)
+        async def complete(self, endpoint, body, listener=None, *, place):
+            completion = await super().complete(endpoint, body, listener, place=place)
             completion.body["usage"] = {"total_tokens": 2, "details": {"cached": 1, "note": "x"}}
             return completion
 

@@ -63,8 +63,8 @@ async def test_a_call_goes_to_the_adapter_in_the_name_of_its_message():
     """The view itself is the owner of its calls, so the gate can be fair between messages."""
     endpoint = Endpoint()
     one, other = view(endpoint), view(endpoint)
-    assert await one.complete("openai", BODY) is FINE
-    assert await other.complete("openai", BODY) is FINE
+    assert await one.complete("openai", BODY, place="here") is FINE
+    assert await other.complete("openai", BODY, place="here") is FINE
     assert endpoint.owners == [one, other]
     assert one != other
 
@@ -73,9 +73,9 @@ async def test_whoever_listens_is_handed_to_the_adapter():
     """By place or by name; nobody listens unless somebody was named."""
     endpoint, listener = Endpoint(), object()
     one = view(endpoint)
-    await one.complete("openai", BODY)
-    await one.complete("openai", BODY, listener)
-    await one.complete("openai", BODY, listener=listener)
+    await one.complete("openai", BODY, place="here")
+    await one.complete("openai", BODY, listener, place="here")
+    await one.complete("openai", BODY, listener=listener, place="here")
     assert endpoint.listeners == [None, listener, listener]
     assert one.paid == 3
 
@@ -83,7 +83,7 @@ async def test_whoever_listens_is_handed_to_the_adapter():
 async def test_a_call_that_somebody_hears_ends_at_the_limit_like_any_other():
     """What was heard so far is no completion, and not paid."""
     one = view(Endpoint(opened=False), budget=0.01)
-    error = await ended(one.complete("openai", BODY, object()))
+    error = await ended(one.complete("openai", BODY, object(), place="here"))
     assert error.error.code == Code.UPSTREAM_TIMEOUT
     assert one.paid == 0
 
@@ -104,12 +104,12 @@ async def test_the_scripted_model_spells_its_replies(scripted):
     replies = ("Good day.", [{"index": 1, "message": said, "finish_reason": "tool_calls"}], REFUSED)
     model, ear = scripted(*replies), Ear()
     for _ in replies[:2]:
-        whole = await model.complete("openai", BODY, ear)
+        whole = await model.complete("openai", BODY, ear, place="here")
         assembly = Assembly()
         assert [assembly.add(chunk) for chunk in ear] == list(ear)
         assert assembly.whole() == whole.body
         ear.clear()
-    await ended(model.complete("openai", BODY, listener=ear))
+    await ended(model.complete("openai", BODY, listener=ear, place="here"))
     assert (ear, ear.begun, len(model.bodies)) == ([], 3, 3)
 
 
@@ -123,24 +123,24 @@ async def test_complete_answers_are_counted_as_paid():
     """Only what came back whole was paid for."""
     endpoint = Endpoint()
     one = view(endpoint)
-    await one.complete("openai", BODY)
-    await one.complete("openai", BODY)
+    await one.complete("openai", BODY, place="here")
+    await one.complete("openai", BODY, place="here")
     endpoint.outcome = UNAVAILABLE
-    await ended(one.complete("openai", BODY))
+    await ended(one.complete("openai", BODY, place="here"))
     assert one.paid == 2
 
 
 async def test_an_endpoint_that_is_down_is_remembered():
     """The worker decides on a later try from what the view has seen."""
     one = view(Endpoint(UNAVAILABLE))
-    assert await ended(one.complete("openai", BODY)) is UNAVAILABLE
+    assert await ended(one.complete("openai", BODY, place="here")) is UNAVAILABLE
     assert one.unavailable is UNAVAILABLE
 
 
 async def test_a_refusal_earns_no_later_try():
     """What the endpoint rejects it will reject again."""
     one = view(Endpoint(REFUSED))
-    assert await ended(one.complete("openai", BODY)) is REFUSED
+    assert await ended(one.complete("openai", BODY, place="here")) is REFUSED
     assert one.unavailable is None
 
 
@@ -157,7 +157,7 @@ async def test_a_refusal_earns_no_later_try():
 async def test_what_ends_first_says_why(budget, deadline, code, retried):
     """The worker's budget may be met by a later try, the sender's deadline may not."""
     one = view(Endpoint(opened=False), budget=budget, deadline=deadline)
-    error = await ended(one.complete("openai", BODY))
+    error = await ended(one.complete("openai", BODY, place="here"))
     assert error.error.code == code
     assert (one.unavailable is not None) is retried
     assert one.paid == 0
@@ -184,23 +184,23 @@ async def test_all_calls_of_a_message_end_at_its_limit():
 
     endpoint = Gated(opened=False)
     one = view(endpoint, budget=0.01)
-    calls = [asyncio.create_task(one.complete("openai", BODY)) for _ in range(6)]
+    calls = [asyncio.create_task(one.complete("openai", BODY, place="here")) for _ in range(6)]
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(end) for end in ends] == [Unavailable] * 6
     endpoint.open.set()
-    assert await view(endpoint).complete("openai", BODY) is FINE
+    assert await view(endpoint).complete("openai", BODY, place="here") is FINE
 
 
 async def test_a_stopped_message_ends_its_calls_and_makes_no_more():
     """Stopping raises in the view, for calls under way and for calls to come."""
     endpoint = Endpoint(opened=False)
     one, other = view(endpoint), view(endpoint)
-    call = asyncio.create_task(one.complete("openai", BODY))
-    untouched = asyncio.create_task(other.complete("openai", BODY))
+    call = asyncio.create_task(one.complete("openai", BODY, place="here"))
+    untouched = asyncio.create_task(other.complete("openai", BODY, place="here"))
     await settle()
     one.stop()
     assert isinstance(await ended(call), Stopped)
-    assert isinstance(await ended(one.complete("openai", BODY)), Stopped)
+    assert isinstance(await ended(one.complete("openai", BODY, place="here")), Stopped)
     assert (one.stopped, one.unavailable, other.stopped) == (True, None, False)
     endpoint.open.set()
     assert await untouched is FINE
@@ -209,16 +209,16 @@ async def test_a_stopped_message_ends_its_calls_and_makes_no_more():
 async def test_a_stop_keeps_what_was_paid():
     """What had come back before still counts."""
     one = view(Endpoint())
-    await one.complete("openai", BODY)
+    await one.complete("openai", BODY, place="here")
     one.stop()
-    await ended(one.complete("openai", BODY))
+    await ended(one.complete("openai", BODY, place="here"))
     assert one.paid == 1
 
 
 async def test_a_message_can_be_stopped_twice():
     """The second time changes nothing."""
     one = view(Endpoint(opened=False, linger=asyncio.Event()))
-    call = asyncio.create_task(one.complete("openai", BODY))
+    call = asyncio.create_task(one.complete("openai", BODY, place="here"))
     await settle()
     one.stop()
     await settle()
@@ -230,7 +230,7 @@ async def test_a_message_can_be_stopped_twice():
 async def test_a_message_can_be_stopped_while_its_limit_ends_it():
     """A call that is still closing its connection when the drain ends disturbs nobody."""
     one = view(Endpoint(opened=False, linger=asyncio.Event()), budget=0.01)
-    call = asyncio.create_task(one.complete("openai", BODY))
+    call = asyncio.create_task(one.complete("openai", BODY, place="here"))
     await asyncio.sleep(0.03)
     one.stop()
     one._adapter.linger.set()
@@ -239,7 +239,7 @@ async def test_a_message_can_be_stopped_while_its_limit_ends_it():
 
 async def test_cancelling_the_caller_is_no_timeout():
     """A cancellation from outside stays one."""
-    call = asyncio.create_task(view(Endpoint(opened=False)).complete("openai", BODY))
+    call = asyncio.create_task(view(Endpoint(opened=False)).complete("openai", BODY, place="here"))
     await settle()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -98,9 +98,9 @@ async def test_all_questions_of_an_operation_are_asked_at_once(scripted, graph_o
     everyone = asyncio.Barrier(6)
 
     class Meeting(scripted):
-        async def complete(self, endpoint, body):
+        async def complete(self, endpoint, body, *, place):
             await everyone.wait()
-            return await super().complete(endpoint, body)
+            return await super().complete(endpoint, body, place=place)
 
     graph = graph_of({"sys": "s", "q": BATCH, "out": BATCH}, ("op", "sys q", "out"))
     async with asyncio.timeout(10):

@@ -146,7 +146,7 @@ async def test_an_end_that_says_nothing_is_no_end(toolbox, job_of):
         def check(self, endpoint):
             pass
 
-        async def complete(self, endpoint, body, listener):
+        async def complete(self, endpoint, body, listener=None, *, place):
             text = f'{T}{{"name":"f"}}'
             for at in range(0, len(text), 4):
                 delta = {"content": text[at : at + 4]}

@@ -200,7 +200,7 @@ async def test_what_comes_back_from_a_rung_is_worked_on_although_an_acknowledgem
 
     async def ask(request, /, *, model, emit):
         calls.append(request.id)
-        await model.complete("openai", {})
+        await model.complete("openai", {}, place="here")
 
     patience = Patience(attempts=2, age=60)
     worker = Worker(FORWARD, ask, adapter=Down(), replies=outbox, budget=60, patience=patience)

@@ -42,9 +42,12 @@ class Model(Protocol):
         """Raise Refused unless the endpoint is configured."""
 
     async def complete(
-        self, endpoint: str, body: Mapping[str, Any], listener: Listener | None = None
+        self, endpoint: str, body: Mapping[str, Any], listener: Listener | None = None, *, place: str
     ) -> Completion:
-        """Send a chat-completions body and return the completion, the same whether somebody listens or not."""
+        """Send a chat-completions body and return the completion, the same whether somebody listens or not.
+
+        `place` tells what the call is for; no two calls of one message have the same.
+        """
 
 
 class Adapter(Protocol):
@@ -100,7 +103,12 @@ class View:
         self._adapter.check(endpoint)
 
     async def complete(
-        self, endpoint: str, body: Mapping[str, Any], listener: Listener | None = None
+        self,
+        endpoint: str,
+        body: Mapping[str, Any],
+        listener: Listener | None = None,
+        *,
+        place: str,  # noqa: ARG002  tells equal calls apart; nothing remembers calls yet
     ) -> Completion:
         try:
             completion = await self._within_limit(endpoint, body, listener)
