@@ -10,40 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic
 
 from backtalk.wire.errors import Error
 from backtalk.wire.evaluations import Evaluation
 from backtalk.wire.graph import Graph, Operation
 from backward_worker.plan import Plan, Target, plan
-
-G = TypeVar("G")
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution(Generic[G]):
-    """What one reader of a variable, or the feedback itself (`operation` None), says about it.
-
-    `sample` is the batch item it concerns, None for all; `feedback` the ids of the items behind it; `incomplete`
-    that something which should have gone into it failed.
-    """
-
-    gradient: G
-    operation: str | None = None
-    input: str | None = None
-    sample: int | None = None
-    feedback: tuple[str, ...] = ()
-    incomplete: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Step(Generic[G]):
-    """One operation to go back through: what came in for each of its samples, and what is wanted of it."""
-
-    graph: Graph
-    operation: Operation
-    targets: tuple[Target, ...]
-    received: Mapping[int | None, tuple[tuple[str, Contribution[G]], ...]]
+from backward_worker.step import Contribution, G, Outcome, Partly, Received, Rules, Seeds, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +24,9 @@ class Failed:
     """A gradient that could not be computed."""
 
     variable: str
-    operation: str
+    operation: str | None
     sample: int | None
     error: Error
-
-
-class Rule(Protocol[G]):
-    """How one kind of operation turns gradients of its outputs into gradients of its inputs.
-
-    Returns what to await for each target, in their order: each is passed on as soon as it is there.
-    """
-
-    def __call__(self, step: Step[G], /) -> Sequence[Awaitable[G | Error]]: ...
-
-
-Rules: TypeAlias = Mapping[str, Rule[G]]
-Seeds: TypeAlias = Mapping[str, Sequence[Contribution[G]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +37,14 @@ class Gradients(Generic[G]):
     failures: tuple[Failed, ...]
 
 
-async def backward(graph: Graph, seeds: Seeds[G], wanted: Collection[str], rules: Rules[G]) -> Gradients[G]:
-    """Return the gradients of the wanted variables under the seeds.
+async def backward(
+    graph: Graph, seeds: Seeds[G], wanted: Collection[str], rules: Rules[G], *, digest: bool = False
+) -> Gradients[G]:
+    """Return the gradients of the wanted variables under the seeds, with `digest` one for all samples where they share.
 
     Raises Refused with code `incomplete_graph` where the way leads out of the graph.
     """
-    tape = _Pass(graph, seeds, plan(graph, seeds.keys(), wanted), rules)
+    tape = _Pass(graph, seeds, plan(graph, seeds.keys(), wanted, digest=digest), rules)
     await tape.run()
     return tape.result(wanted)
 
@@ -138,16 +100,21 @@ class _Pass(Generic[G]):
         place: tuple[int, int],
         step: Step[G],
         target: Target,
-        awaitable: Awaitable[G | Error],
+        awaitable: Awaitable[Outcome[G]],
         group: asyncio.TaskGroup,
     ) -> None:
         variable = target.position.variable
         outcome = await awaitable
+        error = (
+            outcome if isinstance(outcome, Error) else outcome.error if isinstance(outcome, Partly) else None
+        )
+        if error is not None:
+            self.failed[place] = Failed(variable, step.operation.id, target.item, error)
         if isinstance(outcome, Error):
-            self.failed[place] = Failed(variable, step.operation.id, target.item, outcome)
             self._miss(target)
         else:
-            self.arrived.setdefault(variable, {})[place] = self._contribution(step, target, outcome)
+            contribution = self._contribution(step, target, outcome)
+            self.arrived.setdefault(variable, {})[place] = contribution
         self._heard(variable)
         await self._start_ready(group)
 
@@ -160,31 +127,50 @@ class _Pass(Generic[G]):
                 self.ready.append(writer)
 
     def _step(self, at: int) -> Step[G]:
-        operation = self.graph.operations[at]
+        operation, batch = self.graph.operations[at], self.graph.index.batches[at]
         came = [(output, said) for output in operation.outputs for said in self._contributions(output)]
         asked = self.plan.targets[at]
-        received = {
-            sample: self._received(operation, came, sample) for sample in {target.sample for target in asked}
-        }
+        received: dict[int | None, Received[G]] = {None: tuple(came)}
+        if batch is not None:
+            received = self._received(operation, came, range(batch))
         targets = tuple(target for target in asked if received[target.sample])
-        return Step(self.graph, operation, targets, received)
+        return Step(self.graph, operation, targets, received, batch)
 
     def _received(
-        self, operation: Operation, came: Sequence[tuple[str, Contribution[G]]], sample: int | None
-    ) -> tuple[tuple[str, Contribution[G]], ...]:
-        """Return what was said of one sample; an item that failed in the forward pass has nothing to criticise.
+        self,
+        operation: Operation,
+        came: Sequence[tuple[str, Contribution[G]]],
+        samples: Sequence[int],
+    ) -> dict[int | None, Received[G]]:
+        """Return what was said of each sample, and of any; one that failed in the forward pass has nothing to criticise.
 
         An evaluation answers for every sample itself: one that was not scored may have deserved criticism.
         """
-        if sample is None:
-            return tuple(came)
         variables = self.graph.index.variables
-        return tuple(
-            (output, said)
-            for output, said in came
-            if self._concerns(output, said.sample, sample)
-            and (variables[output].value(sample) is not None or isinstance(operation, Evaluation))
-        )
+        found: dict[int | None, list[tuple[str, Contribution[G]]]] = {sample: [] for sample in samples}
+        every: list[tuple[str, Contribution[G]]] = []
+        for output, said in came:
+            # walking over all samples for each contribution would take the square of their number
+            named = (
+                (said.sample,) if said.sample is not None and self._names_sample(output, said) else samples
+            )
+            heard = [
+                sample
+                for sample in named
+                if isinstance(operation, Evaluation) or variables[output].value(sample) is not None
+            ]
+            for sample in heard:
+                found[sample].append((output, said))
+            if heard:
+                every.append((output, said))
+        return {**{sample: tuple(said) for sample, said in found.items()}, None: tuple(every)}
+
+    def _names_sample(self, output: str, said: Contribution[G]) -> bool:
+        """Tell whether an item that is named is a sample of the writer: one value is read by many, and has one writer.
+
+        Feedback names the sample of an evaluation whose score is one for all.
+        """
+        return said.operation is None or self._is_batch(output)
 
     def _concerns(self, output: str, item: int | None, sample: int) -> bool:
         """Tell whether what is said of an item of an output is said of a sample; one value concerns every sample."""
@@ -193,15 +179,17 @@ class _Pass(Generic[G]):
     def _is_batch(self, variable: str) -> bool:
         return isinstance(self.graph.index.variables[variable].data, tuple)
 
-    def _contribution(self, step: Step[G], target: Target, gradient: G) -> Contribution[G]:
+    def _contribution(self, step: Step[G], target: Target, outcome: G | Partly[G]) -> Contribution[G]:
         said = [contribution for _, contribution in step.received[target.sample]]
+        partly = isinstance(outcome, Partly)
         return Contribution(
-            gradient=gradient,
+            gradient=outcome.gradient if isinstance(outcome, Partly) else outcome,
             operation=step.operation.id,
             input=target.position.path,
             sample=target.item,
             feedback=_union(contribution.feedback for contribution in said),
-            incomplete=self._is_missing(step.operation, target.sample)
+            incomplete=partly
+            or self._is_missing(step.operation, target.sample)
             or any(contribution.incomplete for contribution in said),
         )
 

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from backtalk.injection import is_text
 from backtalk.prompt import Conversation, as_text
 from backtalk.wire.graph import ChatCompletion
 from backtalk.wire.position import Position
-from backward_worker.backward import Step
 from backward_worker.criticism import Criticisms, criticisms
 from backward_worker.gradient import TextGradient
 from backward_worker.place import is_tool_text, place_of
+from backward_worker.step import Step
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A message as the model saw it, and before it was filled where that differs."""
+    """A message as the model saw it, and before it was filled where that differs.
+
+    `same`: it is that of the sample shown first, and not shown again.
+    """
 
     role: str
     text: str
     template: str | None
+    same: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,25 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that is shown of one sample of a call; the same for every input that is asked about."""
+    """All that is shown of one sample of a call; the same for every input that is asked about.
+
+    `arguments` is None where they are those of the sample shown first.
+    """
 
     messages: tuple[Shown, ...]
-    arguments: str
+    arguments: str | None
     outputs: tuple[Output, ...]
     said: Criticisms
     texts: tuple[Text, ...]
+
+    def after(self, first: Self) -> Self:
+        """Return what is left to show behind the first sample: what is the same is not shown again."""
+        messages = tuple(
+            Shown(mine.role, "", None, same=True) if mine == its else mine
+            for mine, its in zip(self.messages, first.messages, strict=True)
+        )
+        arguments = None if self.arguments == first.arguments else self.arguments
+        return replace(self, messages=messages, arguments=arguments)
 
 
 def case(step: Step[TextGradient], sample: int | None) -> Case:
@@ -69,7 +85,7 @@ def case(step: Step[TextGradient], sample: int | None) -> Case:
     graph, operation = step.graph, step.operation
     assert isinstance(operation, ChatCompletion)
     conversation = Conversation.of(operation, graph)
-    wanted = {target.position.path for target in step.targets if target.sample == sample}
+    wanted = {target.position.path for target in step.targets if target.sample in (None, sample)}
     variables = graph.index.variables
     return Case(
         messages=_messages(conversation, sample),

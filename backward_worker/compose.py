@@ -1,20 +1,20 @@
-"""The prompt that asks a model how one input of a step should change. Pure: the same step gives the same words.
+"""The prompts that ask a model how inputs of a step should change. Pure: the same step gives the same words.
 
 Untrusted texts stand between fences whose boundary derives from all of them, so that none can contain it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from backtalk.asking import boundary_of, fences
+from backtalk.asking import Fence, boundary_of, fences
 from backward_worker.case import Text
-from backward_worker.plan import Target
+from backward_worker.context import Context
 from backward_worker.quote import quote
 
 
@@ -25,29 +25,98 @@ class Showing(Protocol):
     def texts(self) -> tuple[Text, ...]: ...
 
 
+class Subject(NamedTuple):
+    """A text that is asked about, by its path; `sample` says of which, where several are shown."""
+
+    path: str
+    sample: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many samples a batch has, and in words what became of those that are not shown."""
+
+    batch: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    text: Text
+    sample: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The questions about the inputs of one sample; their prompts differ only at the end."""
+    """The questions about what is shown; their prompts differ only at the end."""
 
     shown: str
-    fence: Callable[[str, str], str]
-    texts: Mapping[str, Text]
+    fence: Fence
+    texts: Mapping[Subject, Text]
+    samples: bool = False
+    context: bool = False
 
-    def about(self, target: Target) -> list[dict[str, Any]]:
-        """Return the messages that ask about one input."""
-        text = self.texts[target.position.path]
-        task = _template("variable").render(target=text, fence=self.fence, quote=quote)
+    def about(self, subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+        """Return the messages that ask about one text, or about several at once."""
+        several = len(subjects) > 1
+        found = [_Named(self.texts[one], one.sample if self.samples else None) for one in subjects]
+        if several:
+            task = _template("variables").render(subjects=found, fence=self.fence, quote=quote)
+        else:
+            task = _template("variable").render(
+                target=found[0].text, sample=found[0].sample, fence=self.fence, quote=quote
+            )
         return [
-            {"role": "system", "content": _instructions()},
+            {"role": "system", "content": _instructions(several, self.samples, self.context)},
             {"role": "user", "content": self.shown + task},
         ]
 
 
-def questions(template: str, case: Showing) -> Questions:
+def questions(kind: str, case: Showing, sample: int | None, context: Context | None = None) -> Questions:
     """Write down, by the template of this kind of step, what all questions about one sample have in common."""
-    fence = fences(boundary_of(_strings(case)))
-    shown = _template(template).render(case=case, fence=fence, quote=quote)
-    return Questions(shown, fence, {text.path: text for text in case.texts})
+    fence = fences(boundary_of(_strings((case, context))))
+    shown = _template(kind).render(case=case, fence=fence, quote=quote) + _context(context, fence)
+    texts = {Subject(text.path, sample): text for text in case.texts}
+    return Questions(shown, fence, texts, context=context is not None)
+
+
+def questions_about_samples(
+    kind: str, cases: Sequence[tuple[int, Showing]], tally: Tally, context: Context | None = None
+) -> Questions:
+    """Write down what all questions about several samples have in common."""
+    fence = fences(boundary_of(_strings((tuple(case for _, case in cases), context))))
+    shown = _template("samples").render(kind=kind, cases=cases, tally=tally, fence=fence, quote=quote)
+    texts: dict[Subject, Text] = {}
+    for sample, case in cases:
+        for text in case.texts:
+            texts[Subject(text.path, sample)] = text
+            # where all samples share a text, it is asked about once
+            texts.setdefault(Subject(text.path, None), text)
+    return Questions(
+        shown + _context(context, fence), fence, texts, samples=True, context=context is not None
+    )
+
+
+class Part(NamedTuple):
+    """A text to be merged with others, and where it comes from."""
+
+    origin: str
+    text: str
+
+
+def merger(role: str, text: str, parts: Sequence[Part], most: int | None) -> list[dict[str, Any]]:
+    """Return the messages that ask for one feedback in the place of several, of at most so many characters."""
+    fence = fences(boundary_of([role, text, *(one.text for one in parts)]))
+    asked = _template("merge").render(role=role, text=text, parts=parts, most=most, fence=fence, quote=quote)
+    return [{"role": "system", "content": _template("merging").render()}, {"role": "user", "content": asked}]
+
+
+def _context(context: Context | None, fence: Fence) -> str:
+    if context is None:
+        return ""
+    return _template("context").render(
+        context=context.items, left_out=context.left_out, fence=fence, quote=quote
+    )
 
 
 def _strings(shown: Any) -> Iterator[str]:
@@ -63,13 +132,13 @@ def _strings(shown: Any) -> Iterator[str]:
 
 
 @cache
-def _instructions() -> str:
-    return _template("instructions").render()
+def _instructions(several: bool, samples: bool, context: bool) -> str:  # noqa: FBT001
+    return _template("instructions").render(several=several, samples=samples, context=context)
 
 
 @cache
-def _template(name: str) -> Template:
-    environment = Environment(
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("backward_worker", "prompts"),
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701  the reader is a model, and the fences keep texts apart
@@ -77,4 +146,8 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(f"{name}.jinja")
+
+
+@cache
+def _template(name: str) -> Template:
+    return _environment().get_template(f"{name}.jinja")

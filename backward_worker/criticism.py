@@ -8,9 +8,9 @@ from backtalk.prompt import as_text
 from backtalk.wire.evaluations import Evaluation, explains_itself
 from backtalk.wire.graph import ChatCompletion, Graph, Operation
 from backtalk.wire.operations import Function
-from backward_worker.backward import Contribution, Step
 from backward_worker.gradient import TextGradient
 from backward_worker.quote import quote
+from backward_worker.step import Contribution, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Sequence
 from backtalk.prompt import as_text
 from backtalk.wire.errors import Error, invalid
 from backtalk.wire.evaluations import Evaluation
-from backward_worker.backward import Step
 from backward_worker.gradient import EMPTY, Said, TextGradient
 from backward_worker.plan import Target
 from backward_worker.quote import quote
+from backward_worker.step import Step
 from backward_worker.transmit import sayings, told
 
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from backtalk.prompt import as_text
 from backtalk.wire.operations import Function
-from backward_worker.backward import Step
 from backward_worker.case import Text
 from backward_worker.criticism import Criticisms, criticisms
 from backward_worker.gradient import TextGradient
+from backward_worker.step import Step
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value that the function was given, and the parameter it was given as."""
+    """A value that the function was given, and the parameter it was given as.
+
+    `same`: it is that of the sample shown first, and not shown again.
+    """
 
     parameter: str
     path: str
     role: str
     text: str
+    same: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
     """All that is shown of one use of a function; the same for every input that is asked about.
 
-    Where the function `failed`, `output` is the error.
+    Where the function `failed`, `output` is the error. `description` is None behind the sample shown first.
     """
 
     name: str
-    description: str
+    description: str | None
     given: tuple[Given, ...]
     role: str
     output: str
@@ -38,12 +43,20 @@ class Use:
     said: Criticisms
     texts: tuple[Text, ...]
 
+    def after(self, first: Self) -> Self:
+        """Return what is left to show behind the first sample: what is the same is not shown again."""
+        given = tuple(
+            replace(mine, text="", same=True) if mine == its else mine
+            for mine, its in zip(self.given, first.given, strict=True)
+        )
+        return replace(self, description=None, given=given)
+
 
 def use(step: Step[TextGradient], sample: int | None) -> Use:
     """Return what there is to show of one sample."""
     operation, variables = step.operation, step.graph.index.variables
     assert isinstance(operation, Function)
-    wanted = {target.position.path for target in step.targets if target.sample == sample}
+    wanted = {target.position.path for target in step.targets if target.sample in (None, sample)}
     given = tuple(
         Given(
             parameter,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from backtalk.wire.feedback import How
 
@@ -16,17 +16,27 @@ class Said:
     of: str | None
 
 
+class Root(NamedTuple):
+    """The feedback that a gradient goes back to, by its id, and which item of a batch it was said of."""
+
+    feedback: str
+    item: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class TextGradient:
     """A criticism and how it came about; `source` is who gave it, where it is feedback itself.
 
-    `said` is what it consists of, where it passed through steps that no model takes.
+    `said` is what it consists of, where it passed through steps that no model takes. `depth` is how many questions were
+    asked one after another to get here.
     """
 
     text: str
     how: How
     source: str | None = None
     said: tuple[Said, ...] = ()
+    depth: int = field(default=0, compare=False)
+    roots: tuple[Root, ...] = field(default=(), compare=False)
 
     @property
     def criticises(self) -> bool:

@@ -12,7 +12,10 @@ from backtalk.wire.position import Position
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An input whose gradient is wanted, for one sample of the operation, which reads that item of the input."""
+    """An input whose gradient is wanted, for one sample of the operation, which reads that item of the input.
+
+    `sample` None is the only one of a scalar operation, or all of a batch together.
+    """
 
     position: Position
     sample: int | None
@@ -30,8 +33,11 @@ class Plan:
     waits: Mapping[int, int]
 
 
-def plan(graph: Graph, seeded: Collection[str], wanted: Collection[str]) -> Plan:
-    """Return what lies between the seeded and the wanted variables, in two linear scans."""
+def plan(graph: Graph, seeded: Collection[str], wanted: Collection[str], *, digest: bool = False) -> Plan:
+    """Return what lies between the seeded and the wanted variables, in two linear scans.
+
+    With `digest`, what the samples of an operation share is wanted of all of them at once.
+    """
     _check_complete(graph, seeded, wanted)
     leads = _leading_to(graph, wanted)
     needed = set(seeded)
@@ -41,7 +47,8 @@ def plan(graph: Graph, seeded: Collection[str], wanted: Collection[str]) -> Plan
             continue
         reads = [read for read in graph.index.positions[at] if read.variable in leads]
         if reads:
-            targets[at] = tuple(_targets(reads, graph.index.batches[at]))
+            together = {read.variable for read in reads if digest and _is_shared(read, graph)}
+            targets[at] = tuple(_targets(reads, graph.index.batches[at], together))
             needed.update(read.variable for read in reads)
     waits = dict.fromkeys(targets, 0)
     for wanted_reads in targets.values():
@@ -51,11 +58,18 @@ def plan(graph: Graph, seeded: Collection[str], wanted: Collection[str]) -> Plan
     return Plan(targets, waits)
 
 
-def _targets(reads: Iterable[Position], batch: int | None) -> Iterator[Target]:
+def _is_shared(read: Position, graph: Graph) -> bool:
+    """Tell whether every sample reads the same; what takes batches apart reads each item once."""
+    return read.length is None and not isinstance(graph.index.variables[read.variable].data, tuple)
+
+
+def _targets(reads: Iterable[Position], batch: int | None, together: Collection[str]) -> Iterator[Target]:
     """Yield the reads sample by sample; an item of a list of ids is read by its own sample only."""
     for read in reads:
         if batch is None or read.sample is not None:
             yield Target(read, read.sample, read.sample)
+        elif read.variable in together:
+            yield Target(read, None, None)
         else:
             count = batch if read.length is None else read.length
             yield from (Target(read, read.first + at, read.item + at) for at in range(count))

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Iterator, Sequence
 from backtalk.wire.errors import Error
 from backtalk.wire.evaluations import Evaluation, explains_itself
 from backtalk.wire.operations import Edit, Function, Regrouping, Split
-from backward_worker.backward import Contribution, Step
 from backward_worker.gradient import EMPTY, Said, TextGradient
 from backward_worker.plan import Target
 from backward_worker.quote import quote
+from backward_worker.step import Contribution, Step
 
 
 def transmit(step: Step[TextGradient]) -> Sequence[Awaitable[TextGradient | Error]]:

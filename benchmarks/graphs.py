@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from backtalk.wire.codec import decode, encode
 from backtalk.wire.graph import Graph
-from backward_worker.backward import Contribution, Gradients, Step
+from backward_worker.backward import Gradients
 from backward_worker.backward import backward as chain_rule
+from backward_worker.step import Contribution, Step
 from benchmarks.bodies import large_graph
 from benchmarks.broker import Stage
 from benchmarks.table import Limit, Row, judged

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtalk.wire.graph import OPS
-from backward_worker.backward import Contribution, backward
+from backward_worker.backward import backward
+from backward_worker.step import Contribution
 
 STEP = 1e-5
 

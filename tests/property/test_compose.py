@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtalk.wire.graph import Graph
-from backward_worker.ask import Asker
-from backward_worker.backward import Contribution, backward
+from backward_worker.ask import ModelAsker
+from backward_worker.backward import backward
 from backward_worker.gradient import TextGradient
+from backward_worker.inquiry import Desk
 from backward_worker.rules import rules
+from backward_worker.step import Contribution
 
 MARK = re.compile(r'<fence-(\w+) kind="')
 HOSTILE = st.lists(
@@ -58,7 +60,7 @@ def prompt_of(scripted, graph_of, kind, *texts):
     graph, wanted = kind(graph_of, *shown, last)
     model = scripted("Shorten it.")
     seeds = {"out": [Contribution(TextGradient(feedback, "copied"))]}
-    asyncio.run(backward(graph, seeds, [wanted], rules(Asker(model, None, "critic", {}))))
+    asyncio.run(backward(graph, seeds, [wanted], rules(Desk(ModelAsker(model, None, "critic", {})))))
     return model.prompts[0]
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from backtalk.runtime.model import Completion
 from backtalk.wire.errors import Code, Refused, Stopped, Unavailable
-from backward_worker.ask import Asker, Own, read, unusable
+from backward_worker.ask import ModelAsker, Own, Place, Question
 from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.replies import read_text
 
 MESSAGES = [{"role": "user", "content": "How should it change?"}]
 REFUSAL = {"index": 0, "message": {"content": None, "refusal": "I cannot"}, "finish_reason": "stop"}
@@ -19,7 +20,11 @@ OWN = Own("local", "org/own")
 
 
 def asker(model, *, endpoint=None, named=None, **arguments):
-    return Asker(model, endpoint, named, arguments)
+    return ModelAsker(model, endpoint, named, arguments)
+
+
+def question(own=OWN):
+    return Question(Place("ask", "op", ("messages/0/content/0",)), own, 1, lambda: MESSAGES)
 
 
 # ---- whom
@@ -39,7 +44,7 @@ async def test_the_operations_own_model_is_asked_unless_another_is_named(
 ):
     """A named model is one of the default endpoint, unless the endpoint is named as well."""
     model = scripted("Shorten it.")
-    await asker(model, endpoint=endpoint, named=named).ask(OWN, MESSAGES, "here")
+    await asker(model, endpoint=endpoint, named=named).text(question())
     assert model.asked == [asked]
     assert model.bodies[0]["model"] == model_name
 
@@ -50,7 +55,7 @@ async def test_the_operations_own_model_is_asked_unless_another_is_named(
 async def test_where_no_model_ran_the_named_one_is_asked(scripted, endpoint, named, asked):
     """A function has no model of its own."""
     model = scripted("Shorten it.")
-    assert await asker(model, endpoint=endpoint, named=named).ask(None, MESSAGES, "here") == TextGradient(
+    assert await asker(model, endpoint=endpoint, named=named).text(question(None)) == TextGradient(
         "Shorten it.", "model"
     )
     assert (model.asked, model.bodies[0]["model"]) == ([asked], "critic")
@@ -60,7 +65,7 @@ async def test_where_no_model_ran_the_named_one_is_asked(scripted, endpoint, nam
 async def test_where_no_model_ran_and_none_is_named_nobody_is_asked(scripted, endpoint):
     """The error says both places where one can be named."""
     model = scripted("never asked")
-    error = await asker(model, endpoint=endpoint).ask(None, MESSAGES, "here")
+    error = await asker(model, endpoint=endpoint).text(question(None))
     assert (error.code, error.details["path"]) == (Code.INVALID_MESSAGE, "model")
     assert "`model`" in error.message
     assert "BACKTALK_BACKWARD_MODEL" in error.message
@@ -70,14 +75,14 @@ async def test_where_no_model_ran_and_none_is_named_nobody_is_asked(scripted, en
 async def test_nothing_is_sent_but_what_was_given(scripted):
     """No sampling argument is Backtalk's own, and the operation's are not repeated."""
     model = scripted("Shorten it.")
-    await asker(model).ask(OWN, MESSAGES, "here")
+    await asker(model).text(question())
     assert model.bodies == [{"model": "org/own", "messages": MESSAGES}]
 
 
 async def test_arguments_of_the_feedback_are_sent(scripted):
     """Whoever wants a temperature says so."""
     model = scripted("Shorten it.")
-    await asker(model, temperature=0, max_tokens=5).ask(OWN, MESSAGES, "here")
+    await asker(model, temperature=0, max_tokens=5).text(question())
     assert model.bodies == [{"model": "org/own", "messages": MESSAGES, "temperature": 0, "max_tokens": 5}]
 
 
@@ -107,7 +112,7 @@ async def test_arguments_of_the_feedback_are_sent(scripted):
 async def test_the_whole_reply_is_the_gradient(scripted, reply, gradient):
     """Thoughts are removed, and exactly NO FEEDBACK is the empty gradient."""
     expected = EMPTY if gradient is None else TextGradient(gradient, "model")
-    assert await asker(scripted(reply)).ask(OWN, MESSAGES, "here") == expected
+    assert await asker(scripted(reply)).text(question()) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,7 @@ async def test_the_whole_reply_is_the_gradient(scripted, reply, gradient):
 )
 async def test_what_stands_around_a_thought_is_kept(scripted, reply, kept):
     """Only `<think>…</think>` is removed, not what was said before it."""
-    gradient = await asker(scripted(reply)).ask(OWN, MESSAGES, "here")
+    gradient = await asker(scripted(reply)).text(question())
     assert all(text in gradient.text for text in kept)
     assert "think" not in gradient.text
     assert "Hm" not in gradient.text
@@ -147,10 +152,10 @@ async def test_an_unusable_reply_is_asked_again_once(scripted, reply):
     """The second chance is asked with the very same words, and both are paid for."""
     model = scripted(reply, "Shorten it.")
     one = asker(model)
-    assert await one.ask(OWN, MESSAGES, "here") == TextGradient("Shorten it.", "model")
+    assert await one.text(question()) == TextGradient("Shorten it.", "model")
     assert len(model.bodies) == 2
     assert model.bodies[0] == model.bodies[1]
-    assert len(one.spent) == 2
+    assert len(one.paid) == 2
 
 
 @pytest.mark.parametrize("reply", UNUSABLE.values(), ids=UNUSABLE.keys())
@@ -158,11 +163,11 @@ async def test_an_unusable_reply_twice_is_a_failure(scripted, reply):
     """A failure is a status and never text, and a third question would not help."""
     model = scripted(reply, reply, "Shorten it.")
     one = asker(model)
-    error = await one.ask(OWN, MESSAGES, "here")
+    error = await one.text(question())
     assert error.code == Code.UPSTREAM_REJECTED
     assert "`model`" in error.message
     assert error.details["reason"]
-    assert len(model.bodies) == len(one.spent) == 2
+    assert len(model.bodies) == len(one.paid) == 2
 
 
 @pytest.mark.parametrize(
@@ -178,21 +183,20 @@ async def test_an_endpoint_that_fails_is_not_asked_again_here(scripted, error):
     """Retries of transient trouble have one owner, and it is not this."""
     model = scripted(error, "Shorten it.")
     one = asker(model)
-    assert await one.ask(OWN, MESSAGES, "here") == error.error
+    assert await one.text(question()) == error.error
     assert len(model.bodies) == 1
-    assert one.spent == []
+    assert one.paid == []
 
 
 async def test_what_was_paid_before_a_failure_is_counted(scripted):
     """The first reply cost something although it was of no use."""
     one = asker(scripted("", Unavailable(Code.UPSTREAM_UNAVAILABLE, "down")))
-    assert (await one.ask(OWN, MESSAGES, "here")).code == Code.UPSTREAM_UNAVAILABLE
-    assert len(one.spent) == 1
+    assert (await one.text(question())).code == Code.UPSTREAM_UNAVAILABLE
+    assert len(one.paid) == 1
 
 
 @pytest.mark.parametrize("reason", [None, "stop", "tool_calls", "eos"])
 def test_any_other_reason_to_finish_is_fine(reason):
     """Servers name the natural end in many ways."""
     said = Completion({"choices": choice("Shorten it.", reason)})
-    assert unusable(said) == ""
-    assert read(said).text == "Shorten it."
+    assert read_text(said).text == "Shorten it."

@@ -6,7 +6,8 @@ import pytest
 from fixtures.rules import each
 
 from backtalk.wire.errors import Code, Error, Refused
-from backward_worker.backward import Contribution, Failed, backward
+from backward_worker.backward import Failed, backward
+from backward_worker.step import Contribution
 
 FAILURE = Error(code=Code.UPSTREAM_REJECTED, message="no", retryable=False)
 

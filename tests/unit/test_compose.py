@@ -6,10 +6,12 @@ from itertools import pairwise
 import pytest
 
 from backtalk.wire.graph import Graph
-from backward_worker.ask import Asker
-from backward_worker.backward import Contribution, backward
+from backward_worker.ask import ModelAsker
+from backward_worker.backward import backward
 from backward_worker.gradient import EMPTY, UNSAID, TextGradient
+from backward_worker.inquiry import Desk
 from backward_worker.rules import rules
+from backward_worker.step import Contribution
 
 FENCED = re.compile(
     r'<fence-(?P<mark>\w+) kind="(?P<kind>\w+)">\n(?P<text>.*?)\n</fence-(?P=mark)>', re.DOTALL
@@ -28,7 +30,7 @@ def asked(scripted):
 
     async def ask(graph, seeds, wanted, reply="Shorten it.", named=None):
         model = scripted(reply)
-        await backward(graph, seeds, wanted, rules(Asker(model, None, named, {})))
+        await backward(graph, seeds, wanted, rules(Desk(ModelAsker(model, None, named, {}))))
         return [body["messages"] for body in model.bodies]
 
     return ask
@@ -122,7 +124,7 @@ async def test_template_and_rendered_text_are_both_shown(asked, translation):
 async def test_the_arguments_of_the_call_are_shown_and_not_sent(asked, scripted, translation):
     """The critic understands the answer by them and is not run under them."""
     model = scripted("Shorten it.")
-    await backward(translation, {"out": [said("x")]}, ["sys"], rules(Asker(model, None, None, {})))
+    await backward(translation, {"out": [said("x")]}, ["sys"], rules(Desk(ModelAsker(model, None, None, {}))))
     (shown,) = fences(model.prompts[0], "arguments")
     for told in ("gpt-4o", "temperature", "0.25", "END", "lookup", "tool_choice"):
         assert told in shown

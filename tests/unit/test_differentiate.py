@@ -13,6 +13,7 @@ from backward_worker.differentiate import differentiate
 
 DOWN = Unavailable(Code.UPSTREAM_UNAVAILABLE, "down")
 FIRST = "messages/0/content/0"
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 BATCH = ["0", "1", "2"]
 
 
@@ -123,6 +124,8 @@ async def test_feedback_on_an_answer_gives_the_gradient_of_its_prompt(scripted, 
         },
         "failures": [],
         "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "calls": 1},
+        "calls": [{"purpose": "ask", "operation": "op", "inputs": [FIRST], "usage": USAGE}],
+        "usage_by_operation": {"op": {**USAGE, "calls": 1}},
         "metadata": None,
         "error": None,
     }

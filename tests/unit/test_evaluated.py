@@ -4,10 +4,12 @@ import pytest
 
 from backtalk.wire.errors import Code, Unavailable
 from backtalk.wire.graph import Graph
-from backward_worker.ask import Asker
-from backward_worker.backward import Contribution, backward
+from backward_worker.ask import ModelAsker
+from backward_worker.backward import backward
 from backward_worker.gradient import EMPTY, UNSAID, TextGradient
+from backward_worker.inquiry import Desk
 from backward_worker.rules import rules
+from backward_worker.step import Contribution
 
 UNTOLD = Contribution(UNSAID, feedback=("f",))
 
@@ -75,7 +77,7 @@ THREE = evaluation([1, 0, 0.5], ["", "No.", "Nearly."], [True, False, False], re
 
 
 async def run(graph, seeds, wanted, model):
-    return await backward(graph, seeds, wanted.split(), rules(Asker(model, None, None, {})))
+    return await backward(graph, seeds, wanted.split(), rules(Desk(ModelAsker(model, None, None, {}))))
 
 
 async def heard(graph, seeds, scripted):

@@ -8,10 +8,12 @@ from backtalk.local.simulated_criticism import criticise, is_backward_prompt
 from backtalk.wire.codec import decode, encode
 from backtalk.wire.errors import Code
 from backtalk.wire.graph import Graph
-from backward_worker.ask import Asker
-from backward_worker.backward import Contribution, backward
+from backward_worker.ask import ModelAsker
+from backward_worker.backward import backward
 from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.inquiry import Desk
 from backward_worker.rules import rules
+from backward_worker.step import Contribution
 
 FENCED = re.compile(
     r'<fence-(?P<mark>\w+) kind="(?P<kind>\w+)">\n(?P<text>.*?)\n</fence-(?P=mark)>', re.DOTALL
@@ -53,7 +55,7 @@ def tape(out="42", text="It is 42.", unit="kg", *, transmit="model", **fields):
 
 
 async def run(model, graph, seeds, wanted="text unit", named="critic", endpoint=None):
-    return await backward(graph, seeds, wanted.split(), rules(Asker(model, endpoint, named, {})))
+    return await backward(graph, seeds, wanted.split(), rules(Desk(ModelAsker(model, endpoint, named, {}))))
 
 
 def texts(result, id):

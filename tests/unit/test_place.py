@@ -2,11 +2,13 @@
 
 import pytest
 
-from backward_worker.ask import Asker
-from backward_worker.backward import Contribution, backward
+from backward_worker.ask import ModelAsker
+from backward_worker.backward import backward
 from backward_worker.gradient import TextGradient
+from backward_worker.inquiry import Desk
 from backward_worker.place import THE_TEXT
 from backward_worker.rules import rules
+from backward_worker.step import Contribution
 
 TOOLS = [
     {"type": "function", "function": {"name": "f", "description": {"variable": "about"}}},
@@ -38,9 +40,9 @@ def graph(graph_of):
 
 async def prompts(graph, model, wanted=("about", "before")):
     """Return what was asked about each wanted variable."""
-    asker = Asker(model, None, None, {})
+    asker = ModelAsker(model, None, None, {})
     seeds = {"out": [Contribution(TextGradient("Wrong call.", "copied"))]}
-    await backward(graph, seeds, wanted, rules(asker))
+    await backward(graph, seeds, wanted, rules(Desk(asker)))
     return dict(zip(wanted, (body["messages"][1]["content"] for body in model.bodies), strict=True))
 
 
@@ -67,9 +69,9 @@ async def test_the_variable_itself_is_shown_as_it_stands(graph, scripted):
 
 async def test_positions_name_tools_and_templates(graph, scripted):
     """The gradients say where the text stands; tools come before templates."""
-    asker = Asker(scripted("fine"), None, None, {})
+    asker = ModelAsker(scripted("fine"), None, None, {})
     seeds = {"out": [Contribution(TextGradient("Wrong.", "copied"))]}
-    result = await backward(graph(), seeds, ("about", "before"), rules(asker))
+    result = await backward(graph(), seeds, ("about", "before"), rules(Desk(asker)))
     assert [said.input for one in result.contributions.values() for said in one] == [
         "tools/0/function/description",
         "tool_templates/function_list/prefix",
@@ -95,9 +97,9 @@ async def test_a_text_that_the_model_did_not_see_is_not_asked_about(graph, scrip
     """Of a forced call the other functions were left out: nothing they say can have done harm."""
     hidden = graph(injected={**INJECTED, "block": ["[]"]})
     model = scripted("fine")
-    asker = Asker(model, None, None, {})
+    asker = ModelAsker(model, None, None, {})
     seeds = {"out": [Contribution(TextGradient("Wrong.", "copied"))]}
-    result = await backward(hidden, seeds, ("about",), rules(asker))
+    result = await backward(hidden, seeds, ("about",), rules(Desk(asker)))
     assert (result.contributions, model.bodies) == ({"about": ()}, [])
 
 

@@ -6,10 +6,12 @@ from typing import get_args
 import pytest
 
 from backtalk.wire.graph import ChatCompletion, Operation
-from backward_worker.ask import Asker
-from backward_worker.backward import Contribution, backward
+from backward_worker.ask import ModelAsker
+from backward_worker.backward import backward
 from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.inquiry import Desk
 from backward_worker.rules import TABLE, rules
+from backward_worker.step import Contribution
 
 BATCH = ["0", "1", "2"]
 
@@ -26,8 +28,8 @@ def said(text, sample=None):
 
 
 async def run(model, graph, seeds, wanted):
-    asker = Asker(model, None, None, {})
-    return await backward(graph, seeds, wanted, rules(asker))
+    asker = ModelAsker(model, None, None, {})
+    return await backward(graph, seeds, wanted, rules(Desk(asker)))
 
 
 def texts(result, id):
@@ -43,7 +45,7 @@ def test_every_kind_of_operation_has_its_rule():
 
 def test_the_rules_of_a_message_are_the_table_with_its_model(scripted):
     """Nothing is added and nothing lost on binding."""
-    assert rules(Asker(scripted(), None, None, {})).keys() == TABLE.keys()
+    assert rules(Desk(ModelAsker(scripted(), None, None, {}))).keys() == TABLE.keys()
 
 
 async def test_one_question_is_asked_for_each_wanted_input_and_sample(scripted, graph_of):

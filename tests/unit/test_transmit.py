@@ -5,10 +5,12 @@ import pytest
 from backtalk.wire.codec import validate
 from backtalk.wire.errors import Refused
 from backtalk.wire.graph import OPS, Graph
-from backward_worker.ask import Asker
-from backward_worker.backward import Contribution, backward
+from backward_worker.ask import ModelAsker
+from backward_worker.backward import backward
 from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.inquiry import Desk
 from backward_worker.rules import TABLE, rules
+from backward_worker.step import Contribution
 
 
 def variable(id, data, producer=None, *, grad=True, role=None):
@@ -36,7 +38,7 @@ def said(text, sample=None, id="f"):
 
 async def gradients(model, graph, seeds, wanted):
     """Return the texts of the gradients of the wanted variables; no model may be asked."""
-    result = await backward(graph, seeds, wanted.split(), rules(Asker(model, None, None, {})))
+    result = await backward(graph, seeds, wanted.split(), rules(Desk(ModelAsker(model, None, None, {}))))
     assert model.bodies == []
     return {id: [one.gradient.text for one in found] for id, found in result.contributions.items()}
 
@@ -129,7 +131,9 @@ async def test_an_edited_reply_is_shown_as_it_was_and_as_it_was_used(scripted):
         step("edit", "edit", "reply", "label"),
     )
     model = scripted("Ask for bad ones.")
-    result = await backward(graph, {"label": [said("Wrong.")]}, ["p"], rules(Asker(model, None, None, {})))
+    result = await backward(
+        graph, {"label": [said("Wrong.")]}, ["p"], rules(Desk(ModelAsker(model, None, None, {})))
+    )
     (prompt,) = model.prompts
     assert (
         prompt.index('{"label": "good"}') < prompt.index("put this in its place") < prompt.index("\ngood\n")
@@ -162,8 +166,8 @@ REGROUPED = (
 async def test_what_is_said_of_an_item_reaches_it_in_its_own_batch(scripted, seeds, heard):
     """Put together and taken apart, an item keeps what is said of it, and gives it to no other."""
     given = {id: [said(text, sample) for sample, text in items] for id, items in seeds.items()}
-    asker = Asker(scripted(), None, None, {})
-    result = await backward(graph_of(*REGROUPED), given, ["a", "b", "c"], rules(asker))
+    asker = ModelAsker(scripted(), None, None, {})
+    result = await backward(graph_of(*REGROUPED), given, ["a", "b", "c"], rules(Desk(asker)))
     found = {
         id: [(one.gradient.text, one.sample) for one in items] for id, items in result.contributions.items()
     }

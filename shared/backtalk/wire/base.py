@@ -112,6 +112,13 @@ Texts: TypeAlias = Annotated[
     Discriminator(_kind, custom_error_type="texts", custom_error_message="expected text, or a list of texts"),
 ]
 
+Scores: TypeAlias = Annotated[
+    _Int | _Float | Annotated[tuple[Number | None, ...], Field(min_length=1), tag("list")],
+    Discriminator(
+        _kind, custom_error_type="scores", custom_error_message="expected a number, or a list of numbers"
+    ),
+]
+
 
 def _supported(version: int) -> int:
     if version != SCHEMA_VERSION:

@@ -1,0 +1,95 @@
+"""Several gradients of one text made into one, by questions to the model: nothing is dropped, whatever it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from backtalk.wire.errors import Error
+from backtalk.wire.policy import Policy
+from backward_worker.ask import Asker, Messages, Own, Place, Question
+from backward_worker.compose import Part, merger
+from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.step import Outcome, Partly
+from backward_worker.tokens import cap_for, cut, estimated
+
+# fewer parts are not divided any more: what is too long of them is cut
+_FEW: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Merger:
+    """Merges gradients of one text, with its role and what it says; into at most `most` characters, None for any."""
+
+    asker: Asker
+    own: Own | None
+    place: Place
+    role: str
+    text: str
+    policy: Policy
+    most: int | None = None
+
+    async def merge(self, parts: Sequence[Part], *, depth: int) -> Outcome[TextGradient]:
+        """Return the one gradient; where the model could not be asked, all that was to be merged, and the error."""
+        if not parts:
+            return EMPTY
+        if len(parts) == 1 and self._is_short(parts[0].text):
+            return TextGradient(parts[0].text, "merged", depth=depth - 1)
+        parts, part = list(parts), 0
+        try:
+            while len(groups := self._groups(parts)) > 1:
+                merged = await asyncio.gather(
+                    *(self._asked(group, part + at, depth) for at, group in enumerate(groups))
+                )
+                part += len(groups)
+                depth += 1
+                parts = [
+                    Part(f"Merged from {len(group)} of them", text)
+                    for group, text in zip(groups, merged, strict=True)
+                ]
+            return TextGradient(await self._asked(parts, part, depth), "merged", depth=depth)
+        except _Failed as failed:
+            return Partly(TextGradient(_joined(parts), "merged", depth=depth), failed.error)
+
+    def _groups(self, parts: Sequence[Part]) -> Sequence[Sequence[Part]]:
+        """Return what one question may hold: everything, else groups of about the square root of their number."""
+        if len(parts) < _FEW or sum(estimated(one.text) for one in parts) <= self._room:
+            return [parts]
+        size = math.isqrt(len(parts) - 1) + 1
+        return [parts[at : at + size] for at in range(0, len(parts), size)]
+
+    async def _asked(self, parts: Sequence[Part], part: int, depth: int) -> str:
+        if len(parts) == 1 and self._is_short(parts[0].text):
+            return parts[0].text
+
+        def compose() -> Messages:
+            cap = cap_for((estimated(one.text) for one in parts), self._room)
+            fitting = [Part(one.origin, cut(one.text, max(cap, 20))) for one in parts]
+            return merger(self.role, self.text, fitting, self.most)
+
+        answer = await self.asker.text(Question(replace(self.place, part=part), self.own, depth, compose))
+        if isinstance(answer, Error):
+            raise _Failed(answer)
+        # a model that finds nothing in what others said does not unsay it
+        return answer.text or _joined(parts)
+
+    @property
+    def _room(self) -> int:
+        """How many tokens of a prompt are left for what is merged."""
+        return max(500, self.policy.prompt_tokens - 700 - estimated(self.text))
+
+    def _is_short(self, text: str) -> bool:
+        return self.most is None or len(text) <= self.most
+
+
+def _joined(parts: Sequence[Part]) -> str:
+    return "\n".join(one.text for one in parts)
+
+
+class _Failed(Exception):
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.error = error

@@ -1,0 +1,68 @@
+"""What the chain rule hands to the rule of an operation, and what it takes back; generic in the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from backtalk.wire.errors import Error
+from backtalk.wire.graph import Graph, Operation
+from backward_worker.plan import Target
+
+G = TypeVar("G")
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution(Generic[G]):
+    """What one reader of a variable, or the feedback itself (`operation` None), says about it.
+
+    `sample` is the batch item it concerns, None for all; `feedback` the ids of the items behind it; `incomplete`
+    that something which should have gone into it failed.
+    """
+
+    gradient: G
+    operation: str | None = None
+    input: str | None = None
+    sample: int | None = None
+    feedback: tuple[str, ...] = ()
+    incomplete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[G]):
+    """One operation to go back through: what came in for each of its samples, and what is wanted of it.
+
+    Where something is wanted of all samples of a `batch` together, `received` has each of them, and None for all.
+    """
+
+    graph: Graph
+    operation: Operation
+    targets: tuple[Target, ...]
+    received: Mapping[int | None, tuple[tuple[str, Contribution[G]], ...]]
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partly(Generic[G]):
+    """A gradient of which a part could not be computed."""
+
+    gradient: G
+    error: Error
+
+
+Outcome: TypeAlias = G | Partly[G] | Error
+
+
+class Rule(Protocol[G]):
+    """How one kind of operation turns gradients of its outputs into gradients of its inputs.
+
+    Returns what to await for each target, in their order: each is passed on as soon as it is there.
+    """
+
+    def __call__(self, step: Step[G], /) -> Sequence[Awaitable[Outcome[G]]]: ...
+
+
+Received: TypeAlias = tuple[tuple[str, Contribution[G]], ...]
+Rules: TypeAlias = Mapping[str, Rule[G]]
+Seeds: TypeAlias = Mapping[str, Sequence[Contribution[G]]]
