@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server /opt/rabbitmq/sbin/rabbitmq-server)
 
-.PHONY: help setup rabbitmq graphviz demo learn test test-all check format bench schemas clean
+.PHONY: help setup rabbitmq redis graphviz demo learn test test-all check format bench schemas clean
 
 help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
@@ -30,6 +30,10 @@ setup: .venv/.ready
 rabbitmq:
 	@test -n "$(RABBITMQ)$(BACKTALK_AMQP_URL)$(BACKTALK_TEST_AMQP_URL)" || command -v rabbitmq-server >/dev/null || scripts/apt-install rabbitmq-server
 
+# remembers paid calls; tests and benchmarks start one of their own
+redis:
+	@command -v redis-server >/dev/null || scripts/apt-install redis-server
+
 # draws the graphs; without it they are listed, and the tests look at that
 graphviz:
 	@command -v dot >/dev/null || scripts/apt-install graphviz || echo "Going on without Graphviz."
@@ -40,10 +44,10 @@ demo: setup rabbitmq
 learn: setup rabbitmq
 	@$(BIN)/python examples/learn.py
 
-test: setup rabbitmq graphviz
+test: setup rabbitmq redis graphviz
 	@$(BIN)/pytest
 
-# checks that need more than Python and RabbitMQ: none yet
+# checks that need more than Python, RabbitMQ and Redis: none yet
 test-all: test
 
 check: setup
@@ -56,7 +60,7 @@ format: setup
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup rabbitmq
+bench: setup rabbitmq redis
 	@$(BIN)/python -m benchmarks
 
 schemas: setup

@@ -13,7 +13,9 @@ from backward_worker.differentiate import differentiate
 def main() -> int:
     return run(
         BACKWARD,
-        lambda settings: partial(differentiate, backward_model=settings.backward_model),
+        lambda settings: partial(
+            differentiate, backward_model=settings.backward_model, policy=settings.policy
+        ),
         "Consumes feedback on recorded graphs and publishes textual gradients.",
     )
 

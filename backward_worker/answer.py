@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backtalk.prompt import as_text
-from backtalk.runtime.model import total
 from backtalk.wire.answer import status_of
 from backtalk.wire.feedback import Call, Entry, Failure, Feedback, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.kinds import Request
+from backtalk.wire.usage import total
 from backward_worker.ask import Paid
 from backward_worker.gradient import EMPTY, UNSAID, TextGradient
 from backward_worker.seeds import Seed, writer_of

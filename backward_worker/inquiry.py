@@ -57,10 +57,13 @@ class Inquiry:
             groups = self._groups if target.sample is None else self._showing.get(target.sample, ())
         except Refused as refused:
             return refused.error
-        answers = await asyncio.gather(*(self._answer(group, target) for group in groups))
-        if len(answers) < 2:
-            return answers[0] if answers else EMPTY
-        return await self._merged(target, groups, answers)
+        if not groups:
+            return EMPTY
+        if len(groups) == 1:
+            return await self._answer(groups[0], target)
+        return await self._merged(
+            target, groups, await asyncio.gather(*(self._answer(group, target) for group in groups))
+        )
 
     @cached_property
     def _groups(self) -> Sequence[Group]:
@@ -82,11 +85,13 @@ class Inquiry:
     async def _answer(self, group: Group, target: Target) -> Answer:
         """Return what the question says that a target is part of; the first that needs it asks it."""
         path = None if self.desk.policy.calls == "per_operation" else target.position.path
-        key = (group.number, path)
+        subject, key = Subject(target.position.path, target.sample), (group.number, path)
         if key not in self._asked:
-            self._asked[key] = Once(partial(self._answers, group, self._subjects(group, path)))
-        found = await self._asked[key].get()
-        return found[Subject(target.position.path, target.sample)]
+            subjects = self._subjects(group, path)
+            if len(subjects) == 1:
+                return await self._about(group, subject)
+            self._asked[key] = Once(partial(self._answers, group, subjects))
+        return (await self._asked[key].get())[subject]
 
     def _subjects(self, group: Group, path: str | None) -> Sequence[Subject]:
         """Return what one question is about: the targets in a group, of one position or of all."""
@@ -99,8 +104,6 @@ class Inquiry:
 
     async def _answers(self, group: Group, subjects: Sequence[Subject]) -> Answers:
         """Ask about some texts at once; what the reply lacks is asked about by itself."""
-        if len(subjects) == 1:
-            return {subjects[0]: await self._about(group, subjects[0])}
         found = await self.desk.asker.map(self._question(group, subjects), len(subjects))
         if isinstance(found, Error):
             return dict.fromkeys(subjects, found)

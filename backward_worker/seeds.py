@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from backtalk.wire.errors import invalid
-from backtalk.wire.evaluations import Evaluation, Judge, explains_itself
+from backtalk.wire.evaluations import Judge, explains_itself
 from backtalk.wire.feedback import Feedback, FeedbackItem
 from backtalk.wire.graph import Graph, Operation
 from backward_worker.gradient import EMPTY, UNSAID, Root, TextGradient
@@ -40,7 +40,7 @@ class Seeding:
             )
         if item.text is None:
             _check_explained(writer_of(self.graph, item.variable), item.variable, f"{path}/text")
-        items, samples = self._items(item.variable), self._samples(item.variable)
+        items, samples = self._items(item.variable), self.graph.samples(item.variable)
         if isinstance(item.text, tuple):
             _check_length(f"{path}/text", "texts", len(item.text), items, item.variable)
         if isinstance(item.score, tuple):
@@ -56,13 +56,6 @@ class Seeding:
     def _items(self, id: str) -> int | None:
         data = self.graph.index.variables[id].data
         return len(data) if isinstance(data, tuple) else None
-
-    def _samples(self, id: str) -> int | None:
-        """Return how many items a variable has; the one score of an evaluation is about all that it measured."""
-        at = self.graph.index.writers.get(id)
-        if at is not None and isinstance(self.graph.operations[at], Evaluation):
-            return self.graph.index.batches[at]
-        return self._items(id)
 
     def _of_item(self, item: FeedbackItem, id: str, length: int | None) -> Iterator[Seed]:
         aligned = isinstance(item.text, tuple) or isinstance(item.score, tuple) or self.samples is not None

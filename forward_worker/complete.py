@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from backtalk.runtime.emit import Emit
-from backtalk.runtime.model import Model, total
+from backtalk.runtime.model import Model
 from backtalk.wire.answer import status_of
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionJob, CompletionResult
 from backtalk.wire.kinds import Request
+from backtalk.wire.usage import total
 from forward_worker.item import Item, complete_one
 from forward_worker.plan import Plan, endpoint_of
 from forward_worker.record import fragment

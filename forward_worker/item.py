@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from backtalk.prompt import FailedItem
 from backtalk.runtime.emit import Emit
-from backtalk.runtime.model import Completion, Model, total
+from backtalk.runtime.model import Completion, Model
 from backtalk.wire.errors import BacktalkError, Error, invalid
 from backtalk.wire.tools import Turn
+from backtalk.wire.usage import total
 from forward_worker.narrate import Narrator
 from forward_worker.plan import Plan
 from forward_worker.record import reply

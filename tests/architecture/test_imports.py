@@ -89,6 +89,7 @@ def test_the_wire_imports_nothing_of_ours_and_only_pydantic(imports):
         ("aiormq", "backtalk.transport.rabbitmq"),
         ("pamqp", "backtalk.transport.rabbitmq"),
         ("openai", "backtalk.runtime.openai_model"),
+        ("redis", "backtalk.runtime.redis_line"),
     ],
 )
 def test_each_library_of_the_outside_has_one_owner(imports, external, owner):
@@ -99,7 +100,7 @@ def test_each_library_of_the_outside_has_one_owner(imports, external, owner):
 
 
 @pytest.mark.parametrize("module", PURE)
-@pytest.mark.parametrize("external", ["aio_pika", "openai", "pydantic_settings", "structlog"])
+@pytest.mark.parametrize("external", ["aio_pika", "openai", "redis", "pydantic_settings", "structlog"])
 def test_the_work_itself_knows_no_transport_no_sdk_and_no_settings(imports, module, external):
     """Not even by way of another module."""
     assert external not in imports.find_upstream_modules(module)

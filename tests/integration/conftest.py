@@ -115,7 +115,9 @@ class Stage:
 
     # ---- what runs
 
-    async def worker(self, role: str = "forward", *, handle: Any = None, **settings: Any) -> Worker:
+    async def worker(
+        self, role: str = "forward", *, handle: Any = None, store: Any = None, **settings: Any
+    ) -> Worker:
         """Start a worker; it is ready when this returns, and drained at the end of the test."""
         told = self.settings(**settings)
         kind, usual = {
@@ -123,9 +125,12 @@ class Stage:
                 FORWARD,
                 partial(complete, toolbox=toolbox(told.tool_templates, told.tool_modes())),
             ),
-            "backward": (BACKWARD, partial(differentiate, backward_model=told.backward_model)),
+            "backward": (
+                BACKWARD,
+                partial(differentiate, backward_model=told.backward_model, policy=told.policy),
+            ),
         }[role]
-        return await self._open.enter_async_context(_running(kind, handle or usual, told))
+        return await self._open.enter_async_context(_running(kind, handle or usual, told, store))
 
     def settings(self, **given: Any) -> Settings:
         endpoint = EndpointSettings(base_url=self.model.base_url)
@@ -323,9 +328,9 @@ def _properties(given: Mapping[str, Any]) -> spec.Basic.Properties:
 
 
 @asynccontextmanager
-async def _running(kind, handle, settings: Settings) -> AsyncIterator[Worker]:
+async def _running(kind, handle, settings: Settings, store) -> AsyncIterator[Worker]:
     stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.ensure_future(serve(kind, handle, settings, stop=stop, ready=ready.set))
+    task = asyncio.ensure_future(serve(kind, handle, settings, stop=stop, ready=ready.set, store=store))
     waiting = asyncio.ensure_future(ready.wait())
     await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()

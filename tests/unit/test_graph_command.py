@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from backtalk.cli import app
+from backtalk.cli.main import app
 from backtalk.client.batchfile import BadFile
 from backtalk.wire.errors import Refused
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from backtalk.runtime import settings as module
+from backtalk.runtime.redis_line import Line
 from backtalk.runtime.settings import Settings, explain, table, without_password
 
 CANARY = "canary-77e0"
@@ -86,6 +87,7 @@ def test_the_broker_is_a_secret_with_a_variable(environment):
         ("BACKTALK_MODEL_CONCURRENCY", "0"),
         ("BACKTALK_JOB_BUDGET_SECONDS", "0"),
         ("BACKTALK_DRAIN_SECONDS", "-1"),
+        ("BACKTALK_RESULT_SECONDS", "0"),
         ("BACKTALK_MAX_ATTEMPTS", "0"),
         ("BACKTALK_TOOL_MODE", "both"),
         ("BACKTALK_LOG_LEVEL", "loud"),
@@ -229,6 +231,67 @@ def test_how_tools_are_served_is_among_the_settings_in_force(environment):
     told = read(environment, BACKTALK_TOOL_MODE="native", BACKTALK_TOOL_TEMPLATES="/etc/words").describe()
     assert (told["tool_mode"], told["tool_templates"]) == ("native", "/etc/words")
     json.dumps(told)
+
+
+# ---- the result store
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis",
+        "redis://:p%40ss@redis:6379/2",
+        "rediss://me:pw@redis.example/0?ssl_cert_reqs=none",
+        "redis://[::1]:6379?db=3",
+        "unix:///run/redis.sock?db=1&password=pw",
+    ],
+)
+def test_a_result_store_is_named_by_its_url(environment, url):
+    """As redis-py takes it."""
+    settings = read(environment, BACKTALK_RESULT_STORE=url, BACKTALK_RESULT_SECONDS="60")
+    assert settings.result_store.get_secret_value() == url
+    assert settings.result_seconds == 60
+    Line(url)
+
+
+def test_there_is_no_result_store_unless_it_is_named(environment):
+    """An empty variable names none."""
+    settings = read(environment, BACKTALK_RESULT_STORE="")
+    assert (settings.result_store, settings.result_seconds) == (None, 86_400)
+    assert settings.describe()["result_store"] is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis",
+        "localhost:6379",
+        "http://redis:6379",
+        "redis://",
+        "redis://host:port",
+        "redis://host:99999",
+        "redis://host/name",
+        "redis://host?db=one",
+        "redis://host?foo=1",
+        "redis://host?foo",
+        "unix://",
+    ],
+)
+def test_a_result_store_that_makes_no_sense_is_explained(environment, url):
+    """The message names the variable and the right form, and repeats no secret."""
+    told = mistake(environment, BACKTALK_RESULT_STORE=url)
+    assert told.startswith("BACKTALK_RESULT_STORE: should be redis://")
+
+
+@pytest.mark.parametrize(
+    "url", [f"redis://me:{CANARY}@redis:6379/0", f"unix:///run/redis.sock?password={CANARY}"]
+)
+def test_the_password_of_the_result_store_is_not_told(environment, url):
+    """Neither in the log nor in a message."""
+    settings = read(environment, BACKTALK_RESULT_STORE=url)
+    assert CANARY not in f"{settings!r} {settings.describe()}"
+    assert settings.describe()["result_store"].startswith(url.partition("//")[0])
+    assert CANARY not in mistake(environment, BACKTALK_RESULT_STORE=f"http://:{CANARY}@redis")
 
 
 # ---- secrets

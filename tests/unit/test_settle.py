@@ -22,7 +22,7 @@ RETRIES = {
     "retry in 2 h": 7200.0,
 }
 
-# where nothing was paid, nothing stopped and the message could be read: what is asked, on which try
+# where nothing was paid that is not remembered, nothing stopped and the message could be read: what is asked, on which try
 RUNGS = {
     ("retry", "first try"): Rung("5s"),
     ("retry in 25 s", "first try"): Rung("30s"),
@@ -35,10 +35,10 @@ RUNGS = {
 }
 
 
-def expected(*, paid, stopped, unreadable, retry, tried):
+def expected(*, paid, remembered, stopped, unreadable, retry, tried):
     if unreadable:
         return Reply(file=True)
-    if paid:
+    if paid and not remembered:
         return Reply()
     if stopped:
         return HandBack()
@@ -49,13 +49,16 @@ def expected(*, paid, stopped, unreadable, retry, tried):
 @pytest.mark.parametrize("retry", RETRIES)
 @pytest.mark.parametrize("unreadable", [False, True], ids=["readable", "unreadable"])
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+@pytest.mark.parametrize("remembered", [False, True], ids=["forgotten", "remembered"])
 @pytest.mark.parametrize("paid", [False, True], ids=["unpaid", "paid"])
-def test_every_outcome_has_one_action(paid, stopped, unreadable, retry, tried):
-    """Unreadable is filed, paid is answered, stopped is handed back, down is tried again, within patience."""
-    outcome = Outcome(paid=paid, retry_after=RETRIES[retry], stopped=stopped, unreadable=unreadable)
-    assert expected(paid=paid, stopped=stopped, unreadable=unreadable, retry=retry, tried=tried) == decide(
-        outcome, TRIES[tried], PATIENCE
-    )
+def test_every_outcome_has_one_action(paid, remembered, stopped, unreadable, retry, tried):
+    """Unreadable is filed, paid is answered, stopped is handed back, down is tried again, within patience.
+
+    What was paid is as good as unpaid where the result store has it: the next try gets it from there.
+    """
+    facts = {"paid": paid, "remembered": remembered, "stopped": stopped, "unreadable": unreadable}
+    outcome = Outcome(retry_after=RETRIES[retry], **facts)
+    assert expected(retry=retry, tried=tried, **facts) == decide(outcome, TRIES[tried], PATIENCE)
 
 
 @pytest.mark.parametrize(("attempt", "rung"), list(enumerate(["5s", "30s", "2m", "10m", "10m", "10m"])))
@@ -77,9 +80,9 @@ def test_one_try_means_no_retry():
 
 def test_nothing_is_ever_just_dropped():
     """Every combination of facts ends in an answer, a later try, or another worker."""
-    facts = product([False, True], [None, 0.0, 1e9], [False, True], [False, True])
-    for (paid, retry_after, stopped, unreadable), standing in product(facts, TRIES.values()):
-        action = decide(Outcome(paid, retry_after, stopped, unreadable), standing, PATIENCE)
+    facts = product([False, True], [None, 0.0, 1e9], [False, True], [False, True], [None], [False, True])
+    for told, standing in product(facts, TRIES.values()):
+        action = decide(Outcome(*told), standing, PATIENCE)
         assert isinstance(action, Reply | Rung | HandBack)
 
 

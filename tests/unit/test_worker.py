@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
+
+import pytest
 
 from backtalk.runtime.emit import Emitter
+from backtalk.runtime.model import Completion
 from backtalk.runtime.settle import Patience
+from backtalk.runtime.store import NoStore
 from backtalk.runtime.worker import Worker
 from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
 from backtalk.wire.chunk import CompletionChunk
@@ -71,7 +76,13 @@ class Handler:
 def stage(*failures):
     outbox, handler = Outbox(), Handler(*failures)
     worker = Worker(
-        FORWARD, handler, adapter=None, replies=outbox, budget=60, patience=Patience(attempts=5, age=60)
+        FORWARD,
+        handler,
+        adapter=None,
+        store=NoStore(),
+        replies=outbox,
+        budget=60,
+        patience=Patience(attempts=5, age=60),
     )
     return worker, handler, outbox
 
@@ -203,7 +214,9 @@ async def test_what_comes_back_from_a_rung_is_worked_on_although_an_acknowledgem
         await model.complete("openai", {}, place="here")
 
     patience = Patience(attempts=2, age=60)
-    worker = Worker(FORWARD, ask, adapter=Down(), replies=outbox, budget=60, patience=patience)
+    worker = Worker(
+        FORWARD, ask, adapter=Down(), store=NoStore(), replies=outbox, budget=60, patience=patience
+    )
     worker.deliver(delivery(acks, acked=False))
     await settled(acks, 1)
     worker.deliver(delivery(acks, headers={ATTEMPT: 1}))
@@ -258,9 +271,184 @@ async def test_what_is_emitted_after_the_answer_is_nothing():
         return CompletionResult(id=request.id, status="completed")
 
     patience = Patience(attempts=5, age=60)
-    worker = Worker(FORWARD, keep, adapter=None, replies=outbox, budget=60, patience=patience)
+    worker = Worker(
+        FORWARD, keep, adapter=None, store=NoStore(), replies=outbox, budget=60, patience=patience
+    )
     worker.deliver(delivery(acks))
     await settled(acks, 1)
     kept[0](CompletionChunk(run="r", item=0, choice=0))
     await asyncio.sleep(0.01)
     assert outbox.all == [("mine", "completed")]
+
+
+# ---- the result store
+
+
+class Shelf:
+    """A store with one record, which is also what it opens; `told` is what happened to it, in order."""
+
+    safe = True
+
+    def __init__(self, answer=None):
+        self.answer = answer
+        self.told = []
+
+    async def open(self, key):
+        self.told.append("open")
+        return self
+
+    def entry(self, endpoint, body, place):
+        return place.encode()
+
+    def recall(self, entry):
+        return None
+
+    async def remember(self, entry, completion):
+        self.told.append("remember")
+
+    async def finish(self, answer):
+        self.told.append("finish")
+        self.answer = answer
+
+    async def close(self):
+        self.told.append("close")
+
+
+def shelved(handle, shelf, outbox, adapter=None):
+    return Worker(
+        FORWARD,
+        handle,
+        adapter=adapter,
+        store=shelf,
+        replies=outbox,
+        budget=60,
+        patience=Patience(attempts=5, age=60),
+    )
+
+
+def answering(status):
+    async def handle(request, /, *, model, emit):
+        return CompletionResult(id=request.id, status=status)
+
+    return handle
+
+
+async def test_an_answer_that_is_remembered_is_sent_again():
+    """The handler is not asked."""
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    shelved(answering("completed"), shelf, outbox).deliver(delivery(acks))
+    await settled(acks, 1)
+    handler = Handler()
+    shelved(handler, shelf, outbox).deliver(delivery(acks, reply_to="other"))
+    await settled(acks, 2)
+    assert (handler.calls, outbox.answers) == (0, [("mine", "completed"), ("other", "completed")])
+    assert shelf.told == ["open", "finish", "close", "open", "close"]
+
+
+@pytest.mark.parametrize("status", ["partial", "failed"])
+async def test_an_answer_with_failures_is_not_remembered(status):
+    """Sent again, what failed is tried again."""
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    shelved(answering(status), shelf, outbox).deliver(delivery(acks))
+    await settled(acks, 1)
+    assert (shelf.told, outbox.answers) == (["open", "close"], [("mine", status)])
+
+
+async def test_an_answer_that_cannot_be_read_is_none():
+    """One of another version, for example: the work is done anew."""
+    shelf, outbox, acks = Shelf(b'{"id": 5}'), Outbox(), []
+    shelved(answering("completed"), shelf, outbox).deliver(delivery(acks))
+    await settled(acks, 1)
+    assert (shelf.told, outbox.answers) == (["open", "finish", "close"], [("mine", "completed")])
+
+
+async def test_a_large_answer_is_remembered_compressed():
+    """And read like any other."""
+    shelf, outbox, acks = Shelf(), Outbox(), []
+
+    async def handle(request, /, *, model, emit):
+        completion = {"choices": [{"message": {"content": "x" * 100_000}}]}
+        return CompletionResult(id=request.id, status="completed", completions=(completion,))
+
+    shelved(handle, shelf, outbox).deliver(delivery(acks))
+    await settled(acks, 1)
+    assert len(shelf.answer) < 1000
+    shelved(None, shelf, outbox).deliver(delivery(acks))
+    await settled(acks, 2)
+    assert outbox.answers == [("mine", "completed")] * 2
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{"body": b"{"}, {"type": "nonsense"}, {"reply_to": "ours"}],
+    ids=lambda given: next(iter(given)),
+)
+async def test_a_message_that_cannot_be_understood_touches_no_store(properties):
+    """It costs nothing to refuse it again."""
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    shelved(answering("completed"), shelf, outbox).deliver(delivery(acks, **properties))
+    await settled(acks, 1)
+    assert (shelf.told, [status for _, status in outbox.answers]) == ([], ["failed"])
+
+
+async def test_a_message_whose_deadline_had_passed_touches_no_store():
+    """There is no time left to look."""
+    late = {**json.loads(BODY), "backtalk": {"deadline": "2001-01-01T00:00:00Z"}}
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    shelved(answering("completed"), shelf, outbox).deliver(delivery(acks, body=json.dumps(late).encode()))
+    await settled(acks, 1)
+    assert (shelf.told, outbox.answers) == ([], [("mine", "failed")])
+
+
+class Flaky:
+    """An endpoint that answers once."""
+
+    calls = 0
+
+    async def complete(self, endpoint, body, owner, listener):
+        self.calls += 1
+        if self.calls > 1:
+            raise Unavailable(Code.UPSTREAM_UNAVAILABLE, "away")
+        return Completion({"choices": [{"message": {"content": "fine"}}]})
+
+
+async def twice(request, /, *, model, emit):
+    await model.complete("openai", {}, place="one")
+    await model.complete("openai", {}, place="two")
+
+
+@pytest.mark.parametrize(("safe", "rungs"), [(True, [(1, "5s")]), (False, [])])
+async def test_paid_work_is_put_off_only_when_all_of_it_is_remembered(safe, rungs):
+    """The record is closed first, so that the next worker need not wait for the claim to run out."""
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    shelf.safe = safe
+    worker = shelved(twice, shelf, outbox, adapter=Flaky())
+    worker.deliver(delivery(acks))
+    await settled(acks, 1)
+    assert (outbox.rungs, len(outbox.answers)) == (rungs, 0 if rungs else 1)
+    assert shelf.told == ["open", "remember", "close"]
+
+
+async def test_a_whole_answer_is_sent_whatever_failed_on_the_way():
+    """A call that was done without asks for no other try."""
+
+    async def handle(request, /, *, model, emit):
+        await model.complete("openai", {}, place="one")
+        with suppress(Unavailable):
+            await model.complete("openai", {}, place="two")
+        return CompletionResult(id=request.id, status="completed")
+
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    shelved(handle, shelf, outbox, adapter=Flaky()).deliver(delivery(acks))
+    await settled(acks, 1)
+    assert (outbox.rungs, outbox.answers) == ([], [("mine", "completed")])
+
+
+async def test_what_breaks_the_handler_lets_go_of_the_work():
+    """Whatever way it ends."""
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    handler = Handler(RecursionError("too deep"))
+    handler.go.set()
+    shelved(handler, shelf, outbox).deliver(delivery(acks))
+    await settled(acks, 1)
+    assert shelf.told == ["open", "close"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
@@ -14,6 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from backtalk.client.calls import Calls
 from backtalk.client.inbox import AnyAnswer, Inbox
+from backtalk.client.split import parts_of, whole
 from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError
 from backtalk.transport.rabbitmq import Broker, connect
 from backtalk.transport.topology import DEFAULT_URL, Names, reply_queue
@@ -122,12 +124,19 @@ class Client:
         feedback: Mapping[str, str | list[str] | None] | Iterable[Mapping[str, Any] | BaseModel],
         *,
         id: str | None = None,
+        split: int = 1,
         **options: Any,
     ) -> Gradients:
         """Send feedback on a graph, or on several that belong together, and wait for the gradients.
 
         `feedback` maps variable ids to text (or to one text for each item of a batch, or to None, where an evaluation
-        explains itself), or lists whole feedback items. Options are the fields of `Feedback`: `wrt`, `model`, `arguments`, `backtalk`.
+        explains itself), or lists whole feedback items. Options are the fields of `Feedback`: `wrt`, `model`, `arguments`,
+        `policy`, `samples`, `backtalk`.
+
+        >>> await client.feedback(result.graph, {result.output: "Too long."}, policy={"batch": "digest"})  # doctest: +SKIP
+
+        With `split`, feedback on a large batch goes out as so many messages, which as many workers share; the answer is
+        that of one message. Budgets of the policy then count for each of them.
         """
         if graph is None:
             raise Refused(
@@ -140,7 +149,16 @@ class Client:
             else to_jsonable_python(list(feedback))
         )
         graphs = [graph] if isinstance(graph, Graph) else list(graph)
-        return await self.call(validate({"graph": graphs, "feedback": items, **options}, Feedback), id=id)
+        request = validate({"graph": graphs, "feedback": items, **options}, Feedback)
+        return await self.call(request, id=id) if split == 1 else await self._shared(request, id, split)
+
+    async def _shared(self, request: Feedback, id: str | None, split: int) -> Gradients:
+        """Send a request in parts, each the same work when it is sent again, and join the answers."""
+        graph = Graph.join(*request.graphs)
+        name = id or uuid.uuid4().hex
+        parts = parts_of(request, graph, split)
+        calls = (self.call(part, id=f"{name}/{at}") for at, part in enumerate(parts))
+        return whole(await asyncio.gather(*calls), graph, name)
 
     @overload
     async def call(self, request: CompletionJob, *, id: str | None = None) -> CompletionResult: ...

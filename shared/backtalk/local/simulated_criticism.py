@@ -1,5 +1,6 @@
 """How the simulated model answers a backward prompt: the feedback shown becomes a criticism of the text."""
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -7,7 +8,12 @@ from backtalk.local.simulated_fences import fenced, line
 from backtalk.local.simulated_mismatch import concluded
 
 NO_FEEDBACK = "NO FEEDBACK"
+_MERGING = "you make one feedback of theirs"
+_AS_JSON = "Reply with one JSON object and nothing else."
 _LONGEST = 600
+# a text that is asked about among others; its sample is named where several are shown
+_SUBJECT = re.compile(r'^Text \d+: "[^\n]*?(?:, of sample (?P<sample>\d+))?:$', re.MULTILINE)
+_SAMPLE = re.compile(r"^## Sample (\d+)$", re.MULTILINE)
 
 _PREFIX = "The text does not make sure of this:"
 _EMPTY_PREFIX = "The text is empty and so does not make sure of this:"
@@ -32,11 +38,34 @@ _COMPLAINT = re.compile(
 
 
 def is_backward_prompt(text: str) -> bool:
-    """A backward prompt always says how to answer when there is nothing to criticise."""
-    return NO_FEEDBACK in text
+    """A backward prompt says how to answer when there is nothing to criticise, unless it merges what was criticised."""
+    return NO_FEEDBACK in text or _MERGING in text
 
 
 def criticise(prompt: str) -> str:
+    """A criticism of the variable that is asked about; of each by its number, where there are several."""
+    if _AS_JSON not in prompt:
+        return _criticised(prompt)
+    shown, *subjects = _parts(prompt, _SUBJECT)
+    samples = {match[1]: text for match, text in _parts(shown[1], _SAMPLE)[1:] if match}
+    return json.dumps(
+        {
+            str(number): _criticised(samples.get(match["sample"], shown[1]) + text)
+            for number, (match, text) in enumerate(subjects, start=1)
+            if match
+        }
+    )
+
+
+def _parts(text: str, heading: re.Pattern[str]) -> list[tuple[re.Match[str] | None, str]]:
+    """What stands before the first heading, and behind each."""
+    found = list(heading.finditer(text))
+    ends = [*(match.start() for match in found), len(text)]
+    behind = [(match, text[match.end() : end]) for match, end in zip(found, ends[1:], strict=True)]
+    return [(None, text[: ends[0]]), *behind]
+
+
+def _criticised(prompt: str) -> str:
     """A criticism of the last variable shown, or exactly `NO FEEDBACK` when all feedback is praise."""
     blocks = [(kind, line(text)) for kind, text in fenced(prompt)]
     feedback = [concluded(text) for kind, text in blocks if kind == "feedback"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, Self
 
-from backtalk.runtime.model import total
+from backtalk.wire.usage import total
 
 CURRENCY: Final = "USD"
 _NOTHING: Final = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}

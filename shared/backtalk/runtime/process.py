@@ -19,6 +19,7 @@ from backtalk.runtime.openai_model import OpenAIModel
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.settings import Settings, explain, table
 from backtalk.runtime.settle import Patience
+from backtalk.runtime.store import NoStore, Store
 from backtalk.runtime.telemetry import configure, log
 from backtalk.runtime.undertaker import Undertaker
 from backtalk.runtime.worker import Handler, Worker
@@ -90,13 +91,15 @@ async def serve(
     *,
     stop: asyncio.Event,
     ready: Callable[[], None] = lambda: None,
+    store: Store | None = None,
 ) -> None:
-    """Consume until told to stop, then drain."""
+    """Consume until told to stop, then drain; the `store` is that of the settings if none is given."""
     names = Names(settings.namespace)
     url = settings.amqp_url.get_secret_value()
     await declare(url, topology(names), patience=settings.connect_seconds)
     async with (
         OpenAIModel(settings.named_endpoints()) as adapter,
+        store or _store(settings, kind.role) as remembered,
         connect(url, name=f"backtalk {kind.role}-worker", patience=settings.connect_seconds) as broker,
     ):
         replies = Replies(broker, names, kind)
@@ -104,6 +107,7 @@ async def serve(
             kind,
             handle,
             adapter=adapter,
+            store=remembered,
             replies=replies,
             budget=settings.job_budget_seconds,
             patience=Patience(settings.max_attempts, settings.max_age_seconds),
@@ -121,7 +125,19 @@ async def serve(
         for consumer in consumers:
             await consumer.cancel()
         await worker.drain(settings.drain_seconds)
-    log.info("stopped")
+    log.info("stopped", **remembered.told())
+
+
+def _store(settings: Settings, role: str) -> Store:
+    if settings.result_store is None:
+        return NoStore()
+    from backtalk.runtime.redis_store import RedisStore  # noqa: PLC0415  6 MiB that only a store needs
+
+    return RedisStore(
+        settings.result_store.get_secret_value(),
+        prefix=f"{settings.namespace}:{role}",
+        seconds=settings.result_seconds,
+    )
 
 
 def _calm_collector() -> None:

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -22,11 +22,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backtalk.runtime.openai_model import Endpoint
 from backtalk.transport.topology import CONSUMER_TIMEOUT_MS, DEFAULT_URL
+from backtalk.wire.errors import Refused
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
+from backtalk.wire.policy import Policy
 from backtalk.wire.tools import ToolMode
 
 # RabbitMQ before 3.12 does not know the queue's own consumer timeout and takes the node's 30 minutes
 OLDEST_CONSUMER_TIMEOUT: Final = 1800
+_REDIS_OPTIONS: Final = ("db", "password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
 
 
 class EndpointSettings(BaseModel):
@@ -59,7 +62,15 @@ class Settings(BaseSettings):
     max_attempts: int = Field(5, ge=1, description="tries of a message whose endpoint is down")
     max_age_seconds: float = Field(86400, gt=0, description="an older message is not tried again")
     connect_seconds: float = Field(60, ge=0, description="how long to wait for the broker at start")
+    result_store: SecretStr | None = Field(
+        None, description="Redis that remembers paid calls and answers: redis://user:password@host:6379/0"
+    )
+    result_seconds: float = Field(86400, ge=1, description="how long they are remembered")
     backward_model: str | None = Field(None, description="model for gradients when the feedback names none")
+    policy: Policy = Field(
+        default_factory=Policy,
+        description='what feedback leaves open of its policy, as JSON: {"batch": "digest", "max_calls": 500}',
+    )
     endpoints: Annotated[dict[str, EndpointSettings], NoDecode] = Field(
         default_factory=dict,
         description='named endpoints, as JSON or a file of it: {"name": {"base_url", "api_key_env", "concurrency", "tool_mode"}}',
@@ -97,6 +108,16 @@ class Settings(BaseSettings):
             raise ValueError("should be amqp://user:password@host:port/vhost, with special characters as %xx")
         return url
 
+    @field_validator("result_store")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not _names_a_redis(url.get_secret_value()):
+            raise ValueError(
+                "should be redis://user:password@host:port/0 (rediss:// with TLS) or unix:///path/of/socket?db=0, "
+                "with special characters as %xx and no options but db, password and ssl_…"
+            )
+        return url
+
     @model_validator(mode="after")
     def _keys_are_there(self) -> Self:
         for name, endpoint in self.endpoints.items():
@@ -105,6 +126,14 @@ class Settings(BaseSettings):
                     f"BACKTALK_ENDPOINTS: the key of {name!r} should be in {endpoint.api_key_env}, which is not set"
                 )
         return self
+
+    @field_validator("policy")
+    @classmethod
+    def _goes_together(cls, policy: Policy) -> Policy:
+        try:
+            return policy.over(Policy())
+        except Refused as refused:
+            raise ValueError(str(refused)) from refused
 
     @model_validator(mode="after")
     def _fits_the_broker(self) -> Self:
@@ -140,16 +169,36 @@ class Settings(BaseSettings):
 
     def describe(self) -> dict[str, Any]:
         """Return the settings in force, fit to be printed: no password, no key."""
-        told = self.model_dump(mode="json", exclude={"amqp_url", "endpoints"})
+        told = self.model_dump(mode="json", exclude={"amqp_url", "result_store", "endpoints"})
+        store = self.result_store and without_password(self.result_store.get_secret_value())
         endpoints = {
             name: {"base_url": without_password(endpoint.base_url or ""), "key": bool(endpoint.api_key)}
             for name, endpoint in self.named_endpoints().items()
         }
         return {
             "amqp_url": without_password(self.amqp_url.get_secret_value()),
+            "result_store": store,
             **told,
             "endpoints": endpoints,
         }
+
+
+def _names_a_redis(url: str) -> bool:
+    """Tell whether the client can make something of a URL; what it does not know would break it later."""
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        port_is_good = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    if not all(name in _REDIS_OPTIONS for name in options) or not options.get("db", "0").isdecimal():
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    database = parts.path.removeprefix("/") or "0"
+    return (
+        parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port_is_good and database.isdecimal()
+    )
 
 
 def _read(path: str) -> str:
@@ -186,6 +235,7 @@ def table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True)
         shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+        shown = shown.model_dump() if isinstance(shown, BaseModel) else shown
         rows.append(
             f"  BACKTALK_{name.upper():<22} {field.description} [{'' if shown in (None, {}) else shown}]"
         )

@@ -12,7 +12,8 @@ from backtalk.transport.topology import RUNGS, rung_for
 class Outcome:
     """How the work ended. `retry_after` is in seconds, None when nothing asks for a later try; `until_deadline` too.
 
-    `paid`: at least one complete answer of an endpoint was received. `stopped`: the drain ended first.
+    `paid`: at least one complete answer of an endpoint was received; `remembered`: the result store has all that was.
+    `stopped`: the drain ended first.
     `unreadable`: the message could not be decoded, or broke the handler; people should look at it.
     """
 
@@ -21,6 +22,7 @@ class Outcome:
     stopped: bool = False
     unreadable: bool = False
     until_deadline: float | None = None
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ Action: TypeAlias = Reply | Rung | HandBack
 
 
 def decide(outcome: Outcome, standing: Standing, patience: Patience) -> Action:
-    """Return what to do with a delivery. Work already paid is never thrown away."""
-    if outcome.unreadable or outcome.paid:
+    """Return what to do with a delivery. Work already paid is never thrown away: it is answered, or remembered."""
+    if outcome.unreadable or (outcome.paid and not outcome.remembered):
         return Reply(file=outcome.unreadable)
     if outcome.stopped:
         return HandBack()

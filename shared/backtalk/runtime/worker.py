@@ -15,14 +15,16 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from structlog.contextvars import bind_contextvars
 
 from backtalk.runtime.emit import Emit
-from backtalk.runtime.model import Adapter, Limit, Model, View, limit_of
+from backtalk.runtime.model import Adapter, Model
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.settle import Action, HandBack, Outcome, Patience, Reply, Rung, Standing, decide
+from backtalk.runtime.store import Store, finish, finished
 from backtalk.runtime.telemetry import log
+from backtalk.runtime.view import Limit, View, limit_of
 from backtalk.runtime.works import Work, Works
 from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
-from backtalk.wire.answer import Answer
+from backtalk.wire.answer import Answer, Status
 from backtalk.wire.codec import decode, unpack
 from backtalk.wire.errors import BacktalkError, Code, Error, Refused
 from backtalk.wire.feedback import Feedback
@@ -50,6 +52,7 @@ class Worker(Generic[RequestT, AnswerT]):
         handle: Handler[RequestT, AnswerT],
         *,
         adapter: Adapter,
+        store: Store,
         replies: Replies,
         budget: float,
         patience: Patience,
@@ -57,6 +60,7 @@ class Worker(Generic[RequestT, AnswerT]):
         self._kind = kind
         self._handle = handle
         self._adapter = adapter
+        self._store = store
         self._replies = replies
         self._budget = budget
         self._patience = patience
@@ -141,7 +145,8 @@ class Worker(Generic[RequestT, AnswerT]):
             metadata = request.body.backtalk.metadata
             view = View(self._adapter, _limit(request.body.backtalk.deadline, self._budget))
             self._views.add(view)
-            return await self._answer(request, view, opened.delivery.envelope), _outcome(view)
+            answer = await self._answer(request, view, opened.delivery.envelope)
+            return answer, _outcome(view, answer.status)
         except BacktalkError as error:
             return self._kind.answer.failed(opened.id, error.error, metadata), _outcome(view)
         except Exception:  # noqa: BLE001  whatever happens to a message, its sender waits for an answer
@@ -152,18 +157,24 @@ class Worker(Generic[RequestT, AnswerT]):
                 self._views.discard(view)
 
     async def _answer(self, request: Request[RequestT], view: View, to: Envelope) -> AnswerT:
-        deadline = request.body.backtalk.deadline
-        if deadline is not None and deadline <= datetime.now(UTC):
-            raise Refused(
-                Code.DEADLINE_EXCEEDED,
-                "backtalk/deadline: had passed before the work began; give more time, or start more workers",
-            )
+        _check_deadline(request.body.backtalk.deadline)
+        async with view.waiting("another worker had the same message and was not done"):
+            view.record = await self._store.open(request.key)
+        try:
+            return finished(view.record, self._kind) or await self._handled(request, view, to)
+        finally:
+            # before the message is put off or handed back, so that whoever gets it need not wait
+            await view.record.close()
+
+    async def _handled(self, request: Request[RequestT], view: View, to: Envelope) -> AnswerT:
         emitter = self._replies.emitter(to=to, id=request.id)
         try:
-            return await self._handle(request, model=view, emit=emitter)
+            answer = await self._handle(request, model=view, emit=emitter)
         finally:
             # before the answer, which is the last that its sender hears
             await emitter.close()
+        await finish(view.record, answer)
+        return answer
 
     def _decode(self, opened: Opened) -> Request[RequestT]:
         envelope = opened.delivery.envelope
@@ -208,15 +219,27 @@ def _limit(deadline: datetime | None, budget: float) -> Limit:
     return limit_of(asyncio.get_running_loop().time(), budget, left)
 
 
-def _outcome(view: View | None) -> Outcome:
+def _check_deadline(deadline: datetime | None) -> None:
+    if deadline is not None and deadline <= datetime.now(UTC):
+        raise Refused(
+            Code.DEADLINE_EXCEEDED,
+            "backtalk/deadline: had passed before the work began; give more time, or start more workers",
+        )
+
+
+def _outcome(view: View | None, status: Status = "failed") -> Outcome:
     """Return how a message fared; one without a view was never understood."""
     if view is None:
         return Outcome(unreadable=True)
+    if status == "completed":
+        # a call that failed on the way, or a stop that came late, asks for no other try
+        return Outcome(paid=True)
     unavailable = view.unavailable
     return Outcome(
         paid=view.paid > 0,
         retry_after=unavailable.retry_after if unavailable else None,
         until_deadline=view.until_deadline(),
+        remembered=view.record.safe,
         stopped=view.stopped,
     )
 

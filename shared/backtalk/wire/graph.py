@@ -19,7 +19,7 @@ from backtalk.wire.base import (
     empty,
     escape,
 )
-from backtalk.wire.evaluations import Evaluate, Judge
+from backtalk.wire.evaluations import Evaluate, Evaluation, Judge
 from backtalk.wire.operations import Add, Concat, Edit, Function, Slice, Split, Sum
 from backtalk.wire.position import Position
 from backtalk.wire.scan import Index, scan
@@ -174,6 +174,14 @@ class Graph(Frozen):
     def parameters(self) -> tuple[Variable, ...]:
         """Return the leaves that want a gradient."""
         return tuple(variable for variable in self.leaves() if variable.requires_grad)
+
+    def samples(self, variable: str) -> int | None:
+        """Return how many items a variable has; the one score of an evaluation is about all that it measured."""
+        at = self.index.writers.get(variable)
+        if at is not None and isinstance(self.operations[at], Evaluation):
+            return self.index.batches[at]
+        data = self.index.variables[variable].data
+        return len(data) if isinstance(data, tuple) else None
 
     def requires_grad(self, variable: str) -> bool:
         """Tell whether a variable transmits a gradient: derived where it was written, stated on leaves."""

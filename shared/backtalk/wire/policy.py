@@ -9,18 +9,18 @@ from pydantic import Field, SerializerFunctionWrapHandler, StrictBool, StrictInt
 from backtalk.wire.base import Frozen, Number
 from backtalk.wire.errors import invalid
 
-# which fields go together: printed by `backtalk plan --help`, and held by `over` and by the worker
+# which fields go together: printed by `backtalk plan --policies`, and held by `over`, the worker and the client
 TOGETHER: Final = (
-    ("calls", "any `batch`"),
-    ("batch", 'any `calls`; `digest` not with `samples`, which takes the "whole batch" away from it'),
-    ("gate", "feedback items with a `score`"),
-    ("summary", "anything"),
-    ("summary_characters", "`summary`"),
-    ("context", "anything"),
-    ("context_tokens", "`context`; at most half of `prompt_tokens`"),
-    ("prompt_tokens", "anything"),
-    ("max_calls", "anything"),
-    ("max_tokens", "anything"),
+    ("calls", "everything"),
+    ("batch", "everything; but digest not with the feedback's samples, nor with a client's split"),
+    ("gate", "feedback items that have a score"),
+    ("summary", "everything; but not with a client's split"),
+    ("summary_characters", "summary"),
+    ("context", "everything"),
+    ("context_tokens", "context; at most half of prompt_tokens"),
+    ("prompt_tokens", "everything"),
+    ("max_calls", "everything"),
+    ("max_tokens", "everything"),
 )
 
 

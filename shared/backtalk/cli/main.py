@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import signal
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
@@ -23,10 +21,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from backtalk.cli.console import console, run
+from backtalk.cli.files import app as files
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
 from backtalk.client.batchfile import BadFile, read_requests
 from backtalk.client.submit import Summary, submit
-from backtalk.drawing import NoDot, read, write
 from backtalk.schemas import write_schemas
 
 app = typer.Typer(
@@ -36,9 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-console = Console(stderr=True)
-
-INTERRUPTED = 130
+app.add_typer(files)
 
 
 def main() -> None:
@@ -47,22 +44,6 @@ def main() -> None:
     except (BadFile, BrokerUnreachable, TransportError, Refused, OSError) as error:
         console.print(f"backtalk: {error}", style="red", markup=False, highlight=False)
         sys.exit(1)
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine; Ctrl-C and SIGTERM end it in order."""
-
-    async def interruptible() -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await work
-
-    try:
-        return asyncio.run(interruptible())
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("interrupted", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
 
 
 @app.command(name="version")
@@ -101,7 +82,7 @@ def submit_file(
     Interrupt it whenever you like: the same command again goes on where it stopped, and neither sends nor pays
     twice what is queued or done.
     """
-    summary: Summary = _run(_submit(requests, out, in_flight, resend, url, namespace))
+    summary: Summary = run(_submit(requests, out, in_flight, resend, url, namespace))
     earlier = f", {summary.done_before} of them by an earlier run" if summary.done_before else ""
     console.print(f"{summary.total} results in {out}{earlier}; {summary.failed} failed", highlight=False)
 
@@ -130,63 +111,6 @@ async def _submit(
             )
 
 
-@app.command(
-    epilog="Examples: backtalk render job.json | backtalk render job.json --item 2 --json | backtalk render - < job.json"
-)
-def render(
-    job: Annotated[
-        typer.FileBinaryRead, typer.Argument(help="A job's body, as JSON; - is the standard input.")
-    ],
-    item: Annotated[int | None, typer.Option(help="Of a batch, only this item (from 0).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole bodies as JSON lines.")] = False,
-) -> None:
-    """Print exactly what the model would receive for a job, without calling it.
-
-    The worker's settings count: BACKTALK_TOOL_MODE, BACKTALK_TOOL_TEMPLATES and BACKTALK_ENDPOINTS.
-    """
-    try:
-        from backtalk.local import render as rendering
-    except ModuleNotFoundError as error:
-        raise BadFile(f"{error.name} is missing; pip install 'backtalk[workers]'") from error
-    rendered = rendering.rendered(job.read(), item=item)
-    for sample, sent in rendered.bodies.items():
-        if as_json:
-            typer.echo(json.dumps(sent, ensure_ascii=False))
-            continue
-        if sample is not None:
-            typer.echo(f"═══ item {sample}")
-        typer.echo(rendering.as_text(sent) + "\n")
-    for warning in rendered.warnings:
-        console.print(f"backtalk: {warning}", style="yellow", markup=False, highlight=False)
-
-
-@app.command(
-    epilog="Examples: backtalk graph result.json | backtalk graph graph.json --gradients gradients.json --out graph.svg "
-    "| backtalk graph - --out graph.dot < feedback.json"
-)
-def graph(
-    file: Annotated[
-        typer.FileBinaryRead, typer.Argument(help="JSON that holds a graph; - is the standard input.")
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Where it goes: .html, .dot, .gv, or .svg, which needs Graphviz."),
-    ] = Path("graph.html"),
-    gradients: Annotated[
-        typer.FileBinaryRead | None, typer.Option(help="The answer to feedback on the graph, as JSON.")
-    ] = None,
-) -> None:
-    """Draw variables, operations and gradients: a page to click through, a picture, or the source of one.
-
-    FILE is a graph, a completion result, a feedback body (fragments are joined), or {"graph": …, "gradients": …}.
-    """
-    try:
-        write(out, *read(file, gradients))
-    except (ValueError, NoDot) as error:
-        raise BadFile(str(error)) from error
-    typer.echo(out)
-
-
 @app.command(epilog="Example: backtalk demo")
 def demo(
     jobs: Annotated[
@@ -196,13 +120,13 @@ def demo(
     """Run customer e-mails through both workers on this machine, with a simulated model unless OPENAI_BASE_URL is set."""
     from backtalk.local.demo import demo as run_demo
 
-    _run(_guarded(run_demo(jobs, Console())))
+    run(_guarded(run_demo(jobs, Console())))
 
 
 @app.command(name="local", epilog="Example: backtalk local")
 def run_local() -> None:
     """Run broker, model and both workers on this machine until Ctrl-C, for trying things out."""
-    _run(_guarded(_local()))
+    run(_guarded(_local()))
 
 
 async def _local() -> None:

@@ -1,0 +1,207 @@
+"""The result store in Redis: what is kept under which key, for how long, and who may work on it.
+
+`{prefix}:{work key}:claim` says which worker is at it, `:paid` holds its completions, `:answer` its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from pydantic_core import from_json, to_json
+
+from backtalk.runtime.model import Completion
+from backtalk.runtime.redis_line import Away, Command, Line
+from backtalk.runtime.store import Record
+from backtalk.runtime.telemetry import log
+
+# how long the work of a worker that died has to wait
+CLAIM_SECONDS: Final = 10.0
+# often enough for several to come late or not at all
+BEAT_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.2
+
+# in one step, so that nothing stays without an end
+_REMEMBER: Final = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[3])"
+# a claim that was lost may be somebody else's by now
+_RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+_RENEW: Final = """
+local lost = {}
+for at, key in ipairs(KEYS) do
+    if redis.call('GET', key) == ARGV[1] then
+        redis.call('PEXPIRE', key, ARGV[2])
+    else
+        lost[#lost + 1] = key
+    end
+end
+return lost
+"""
+
+
+@dataclass
+class Counts:
+    """How often the store was of use."""
+
+    answers_recalled: int = 0
+    calls_recalled: int = 0
+    calls_remembered: int = 0
+    waits: int = 0
+
+
+class RedisStore:
+    """The work of one role in one namespace, which is the `prefix`; it is kept for so many `seconds`."""
+
+    def __init__(
+        self, url: str, *, prefix: str, seconds: float, claim_seconds: float = CLAIM_SECONDS
+    ) -> None:
+        self.line = Line(url)
+        self.counts = Counts()
+        self.kept_ms = int(seconds * 1000)
+        self._prefix = prefix
+        self._claim_ms = int(claim_seconds * 1000)
+        self._beat = min(BEAT_SECONDS, claim_seconds / 4)
+        self._token = uuid.uuid4().hex
+        self._claims: dict[bytes, RedisRecord] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.line.connect()
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._keeper.cancel()
+        await asyncio.wait((self._keeper,))
+        await self.line.close()
+
+    async def open(self, key: str) -> Record:
+        record = RedisRecord(self, f"{self._prefix}:{key}")
+        try:
+            found = await self._claimed(record)
+            if found.answer:
+                record.answer = await self.line.read("GET", record.answer_key)
+                self.counts.answers_recalled += record.answer is not None
+            if found.paid and record.answer is None:
+                record.known = await self.line.read("HGETALL", record.paid_key)
+        except Away:
+            # it is worked on without: the store is a safety, not a condition
+            pass
+        except BaseException:
+            await record.close()
+            raise
+        return record
+
+    def told(self) -> dict[str, int]:
+        return {**vars(self.counts), "store_failures": self.line.failures}
+
+    async def release(self, record: RedisRecord, *first: Command) -> None:
+        """Give up the claim of a record, after these commands. Raises Away."""
+        self._claims.pop(record.claim_key, None)
+        await self.line.ask(*first, ("EVAL", _RELEASE, 1, record.claim_key, self._token))
+
+    async def _claimed(self, record: RedisRecord) -> _Found:
+        """Return what there is of a piece of work, once it is answered or ours to do. Raises Away."""
+        told = False
+        while True:
+            record.claimed = True
+            found = _Found(
+                *await self.line.ask(
+                    ("SET", record.claim_key, self._token, "NX", "PX", self._claim_ms),
+                    ("STRLEN", record.answer_key),
+                    ("HLEN", record.paid_key),
+                )
+            )
+            if found.claimed:
+                self._claims[record.claim_key] = record
+            else:
+                record.claimed = False
+            if found.claimed or found.answer:
+                return found
+            if not told:
+                told = True
+                self.counts.waits += 1
+                log.info("waits for another worker")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _keep(self) -> None:
+        """Renew all claims, and look for a Redis that went away."""
+        while True:
+            await asyncio.sleep(self._beat)
+            if not self.line.up:
+                await self.line.connect()
+            elif self._claims:
+                await self._renew()
+
+    async def _renew(self) -> None:
+        keys = tuple(self._claims)
+        try:
+            (lost,) = await self.line.ask(("EVAL", _RENEW, len(keys), *keys, self._token, self._claim_ms))
+        except Away:
+            return
+        for key in lost:
+            if record := self._claims.pop(key, None):
+                # Redis was emptied, or the claim ran out: what it had may be gone too
+                record.safe = False
+                log.warning("claim was lost", remedy="give Redis more memory, or look why it lost its data")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What there was at the beginning: how long the answer is, and how many completions there are."""
+
+    claimed: bool | None
+    answer: int
+    paid: int
+
+
+class RedisRecord:
+    """One piece of work: what was known of it when it was opened, and the way to remember more."""
+
+    def __init__(self, store: RedisStore, name: str) -> None:
+        self._store = store
+        self.claim_key = f"{name}:claim".encode()
+        self.paid_key = f"{name}:paid"
+        self.answer_key = f"{name}:answer"
+        self.claimed = False
+        self.answer: bytes | None = None
+        self.known: dict[bytes, bytes] = {}
+        self.safe = True
+
+    def entry(self, endpoint: str, body: Mapping[str, Any], place: str) -> bytes:
+        return hashlib.sha256(to_json((place, endpoint, body))).digest()
+
+    def recall(self, entry: bytes) -> Completion | None:
+        known = self.known.get(entry)
+        if known is None:
+            return None
+        self._store.counts.calls_recalled += 1
+        return Completion(from_json(known))
+
+    async def remember(self, entry: bytes, completion: Completion) -> None:
+        try:
+            value = to_json(completion.body)
+            await self._store.line.ask(
+                ("EVAL", _REMEMBER, 1, self.paid_key, entry, value, self._store.kept_ms)
+            )
+        except (Away, ValueError):
+            # half of a surrogate pair is no JSON; the answer says so to its sender
+            self.safe = False
+        else:
+            self._store.counts.calls_remembered += 1
+
+    async def finish(self, answer: bytes) -> None:
+        await self._release(("SET", self.answer_key, answer, "PX", self._store.kept_ms))
+
+    async def close(self) -> None:
+        if self.claimed:
+            await self._release()
+
+    async def _release(self, *first: Command) -> None:
+        self.claimed = False
+        # what cannot be released runs out by itself
+        with suppress(Away):
+            await self._store.release(self, *first)
