@@ -181,7 +181,7 @@ class _Pass(Generic[G]):
 
     def _contribution(self, step: Step[G], target: Target, outcome: G | Partly[G]) -> Contribution[G]:
         said = [contribution for _, contribution in step.received[target.sample]]
-        partly = isinstance(outcome, Partly)
+        partly = isinstance(outcome, Partly) and outcome.incomplete
         return Contribution(
             gradient=outcome.gradient if isinstance(outcome, Partly) else outcome,
             operation=step.operation.id,

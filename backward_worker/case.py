@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from backtalk.wire.position import Position
 from backward_worker.criticism import Criticisms, criticisms
 from backward_worker.gradient import TextGradient
 from backward_worker.place import is_tool_text, place_of
+from backward_worker.reads import Reads, Text
 from backward_worker.step import Step
 
 
@@ -44,20 +45,6 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A variable of the call: where it stands, what it is for, whether it may change.
-
-    `place` is what the model saw around it, where it stood inside the words about tools.
-    """
-
-    path: str
-    role: str
-    text: str
-    changes: bool
-    place: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Case:
     """All that is shown of one sample of a call; the same for every input that is asked about.
 
@@ -80,39 +67,41 @@ class Case:
         return replace(self, messages=messages, arguments=arguments)
 
 
-def case(step: Step[TextGradient], sample: int | None) -> Case:
-    """Return what there is to show of one sample."""
-    graph, operation = step.graph, step.operation
+def cases(step: Step[TextGradient]) -> Callable[[int | None], Case]:
+    """Return what there is to show of each sample of a step."""
+    graph, operation, variables = step.graph, step.operation, step.graph.index.variables
     assert isinstance(operation, ChatCompletion)
-    conversation = Conversation.of(operation, graph)
-    wanted = {target.position.path for target in step.targets if target.sample in (None, sample)}
-    variables = graph.index.variables
-    return Case(
-        messages=_messages(conversation, sample),
-        arguments=_arguments(operation, conversation, sample),
-        outputs=tuple(
-            Output(
-                variables[output].role,
-                as_text(variables[output].value(sample)),
-                tuple(_tries(operation, sample, choice)),
-                tuple(as_text(variables[edited].value(sample)) for edited in graph.edits.get(output, ())),
-            )
-            for choice, output in enumerate(operation.outputs)
-            if variables[output].value(sample) is not None
-        ),
-        said=criticisms(step, sample, "answer"),
-        texts=tuple(
-            Text(
-                position.path,
-                variables[position.variable].role,
-                conversation.text(position.variable, sample),
-                position.path in wanted,
-                _place(position, wanted, conversation, sample),
-            )
-            for position in operation.positions()
-            if position.sample in (None, sample)
-        ),
-    )
+    conversation, reads = Conversation.of(operation, graph), Reads.of(step)
+
+    def case(sample: int | None) -> Case:
+        wanted = reads.wanted(sample)
+        return Case(
+            messages=_messages(conversation, sample),
+            arguments=_arguments(operation, conversation, sample),
+            outputs=tuple(
+                Output(
+                    variables[output].role,
+                    as_text(variables[output].value(sample)),
+                    tuple(_tries(operation, sample, choice)),
+                    tuple(as_text(variables[edited].value(sample)) for edited in graph.edits.get(output, ())),
+                )
+                for choice, output in enumerate(operation.outputs)
+                if variables[output].value(sample) is not None
+            ),
+            said=criticisms(step, sample, "answer"),
+            texts=tuple(
+                Text(
+                    position.path,
+                    variables[position.variable].role,
+                    conversation.text(position.variable, sample),
+                    position.path in wanted,
+                    _place(position, wanted, conversation, sample),
+                )
+                for position in reads.of_sample(sample)
+            ),
+        )
+
+    return case
 
 
 def _messages(conversation: Conversation, sample: int | None) -> tuple[Shown, ...]:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from backtalk.asking import Fence, boundary_of, fences
-from backward_worker.case import Text
 from backward_worker.context import Context
 from backward_worker.quote import quote
+from backward_worker.reads import Text
 
 
 class Showing(Protocol):
@@ -75,9 +75,9 @@ class Questions:
 def questions(kind: str, case: Showing, sample: int | None, context: Context | None = None) -> Questions:
     """Write down, by the template of this kind of step, what all questions about one sample have in common."""
     fence = fences(boundary_of(_strings((case, context))))
-    shown = _template(kind).render(case=case, fence=fence, quote=quote) + _context(context, fence)
+    shown = _template(kind).render(case=case, texts=case.texts, fence=fence, quote=quote)
     texts = {Subject(text.path, sample): text for text in case.texts}
-    return Questions(shown, fence, texts, context=context is not None)
+    return Questions(shown + _context(context, fence), fence, texts, context=context is not None)
 
 
 def questions_about_samples(
@@ -85,13 +85,18 @@ def questions_about_samples(
 ) -> Questions:
     """Write down what all questions about several samples have in common."""
     fence = fences(boundary_of(_strings((tuple(case for _, case in cases), context))))
-    shown = _template("samples").render(kind=kind, cases=cases, tally=tally, fence=fence, quote=quote)
     texts: dict[Subject, Text] = {}
+    listed: dict[str, Text] = {}
     for sample, case in cases:
         for text in case.texts:
             texts[Subject(text.path, sample)] = text
             # where all samples share a text, it is asked about once
             texts.setdefault(Subject(text.path, None), text)
+            if text.path not in listed or (text.changes and not listed[text.path].changes):
+                listed[text.path] = text
+    shown = _template("samples").render(
+        kind=kind, cases=cases, texts=list(listed.values()), tally=tally, fence=fence, quote=quote
+    )
     return Questions(
         shown + _context(context, fence), fence, texts, samples=True, context=context is not None
     )

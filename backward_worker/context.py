@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,10 +40,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """All feedback of a message by its id, and how many tokens of it a question may show."""
+    """All feedback of a message, and how many tokens of it a question may show."""
 
     graph: Graph
-    feedback: Mapping[str, FeedbackItem]
+    feedback: Sequence[FeedbackItem]
     tokens: int
 
     def context(self, step: Step[TextGradient], samples: Iterable[int | None]) -> Context | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 from backtalk.prompt import as_text
 from backtalk.wire.operations import Function
-from backward_worker.case import Text
 from backward_worker.criticism import Criticisms, criticisms
 from backward_worker.gradient import TextGradient
+from backward_worker.reads import Reads, Text
 from backward_worker.step import Step
 
 
@@ -52,28 +53,33 @@ class Use:
         return replace(self, description=None, given=given)
 
 
-def use(step: Step[TextGradient], sample: int | None) -> Use:
-    """Return what there is to show of one sample."""
+def uses(step: Step[TextGradient]) -> Callable[[int | None], Use]:
+    """Return what there is to show of each sample of a step."""
     operation, variables = step.operation, step.graph.index.variables
     assert isinstance(operation, Function)
-    wanted = {target.position.path for target in step.targets if target.sample in (None, sample)}
-    given = tuple(
-        Given(
-            parameter,
-            position.path,
-            variables[position.variable].role,
-            as_text(variables[position.variable].value(sample)),
+    reads = Reads.of(step)
+
+    def use(sample: int | None) -> Use:
+        wanted = reads.wanted(sample)
+        given = tuple(
+            Given(
+                parameter,
+                position.path,
+                variables[position.variable].role,
+                as_text(variables[position.variable].value(sample)),
+            )
+            for parameter, position in zip(operation.parameters, reads.all, strict=True)
         )
-        for parameter, position in zip(operation.parameters, operation.positions(), strict=True)
-    )
-    output, error = variables[operation.outputs[0]], operation.error(sample)
-    return Use(
-        name=operation.name,
-        description=operation.description,
-        given=given,
-        role=output.role,
-        output=as_text(output.value(sample)) if error is None else error,
-        failed=error is not None,
-        said=criticisms(step, sample, "output"),
-        texts=tuple(Text(one.path, one.role, one.text, one.path in wanted) for one in given),
-    )
+        output, error = variables[operation.outputs[0]], operation.error(sample)
+        return Use(
+            name=operation.name,
+            description=operation.description,
+            given=given,
+            role=output.role,
+            output=as_text(output.value(sample)) if error is None else error,
+            failed=error is not None,
+            said=criticisms(step, sample, "output"),
+            texts=tuple(Text(one.path, one.role, one.text, one.path in wanted) for one in given),
+        )
+
+    return use

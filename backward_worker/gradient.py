@@ -17,9 +17,12 @@ class Said:
 
 
 class Root(NamedTuple):
-    """The feedback that a gradient goes back to, by its id, and which item of a batch it was said of."""
+    """The feedback that a gradient goes back to, by its place in the message, and which item of a batch it was said of.
 
-    feedback: str
+    Its id is the sender's, who may give one twice.
+    """
+
+    feedback: int
     item: int | None
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Protocol, Self
 
 from backtalk.prompt import FailedItem
-from backtalk.wire.errors import invalid
+from backtalk.wire.errors import Error, Refused, invalid
 from backtalk.wire.policy import Policy
 from backward_worker.ask import Own
 from backward_worker.compose import Questions, Showing, Tally, questions, questions_about_samples
 from backward_worker.context import Context, Roots
 from backward_worker.fit import fitted, size_of
 from backward_worker.gradient import TextGradient
+from backward_worker.reads import Reads
 from backward_worker.step import Step
+from backward_worker.tokens import estimated
 from backward_worker.trace import depth_of
 
 
@@ -34,7 +36,7 @@ class Kind:
 
     template: str
     own: Own | None
-    show: Callable[[Step[TextGradient], int | None], Shown]
+    shows: Callable[[Step[TextGradient]], Callable[[int | None], Shown]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,29 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups of a step, and why samples are in none that should be."""
+
+    groups: Sequence[Group]
+    broken: Mapping[int, Error] = field(default_factory=dict)
+
+
+def groups_of(step: Step[TextGradient], kind: Kind, policy: Policy, roots: Roots | None) -> Groups:
+    """Return the groups of a step. Where nothing was criticised there is nothing to ask."""
+    grouping = _Grouping(step, kind, policy, roots)
+    if step.batch is not None and policy.batch == "digest":
+        return grouping.several()
+    wanted = dict.fromkeys(target.sample for target in step.targets)
+    criticised = [sample for sample in wanted if is_criticised(step, sample)]
+    return Groups([grouping.single(number, sample) for number, sample in enumerate(criticised)])
+
+
+def is_criticised(step: Step[TextGradient], sample: int | None) -> bool:
+    """Tell whether anything was said of a sample in words."""
+    return any(said.gradient.text for _, said in step.received[sample])
+
+
+@dataclass(frozen=True)
 class _Grouping:
     """A step to be divided."""
 
@@ -73,63 +98,110 @@ class _Grouping:
         """Return the group that is one sample."""
 
         def compose() -> Questions:
-            case = fitted(self._case(sample), self._room)
+            shown = self._case(sample)
+            case = fitted(shown, self._room - self._asked([(sample, shown)]))
             return questions(self.kind.template, case, sample, self._context([sample]))
 
         return Group(number, (sample,), self._depth([sample]), "", None, compose)
 
-    def several(self, samples: Sequence[int]) -> Iterator[Group]:
-        """Yield the groups of a batch: one, or about the square root of its number where that is too much for one."""
-        cases = {sample: self._case(sample) for sample in samples}
-        first = cases[samples[0]]
-        repeated = {sample: case if case is first else case.after(first) for sample, case in cases.items()}
-        sizes = [size_of(repeated[sample]) for sample in samples]
-        common = size_of(first) - min(sizes) if len(sizes) > 1 else 0
-        ranges = _ranges(sizes, common, self._room)
-        for number, (start, stop) in enumerate(ranges):
-            yield self._group(number, len(ranges), {sample: cases[sample] for sample in samples[start:stop]})
-
-    def _group(self, number: int, count: int, cases: dict[int, Shown]) -> Group:
+    def several(self) -> Groups:
+        """Return the groups of a batch: one, or about the square root of its number where that is too much for one."""
+        cases: dict[int, Shown] = {}
+        broken: dict[int, Error] = {}
+        for sample in self._criticised:
+            try:
+                cases[sample] = self._case(sample)
+            except Refused as refused:
+                broken[sample] = refused.error
+        if not cases:
+            return Groups((), broken)
         samples = list(cases)
+        ranges = _ranges(*self._sizes(cases), self._room)
+        return Groups(
+            [
+                self._group(number, len(ranges), {sample: cases[sample] for sample in samples[start:stop]})
+                for number, (start, stop) in enumerate(ranges)
+            ],
+            broken,
+        )
+
+    def _sizes(self, cases: Mapping[int, Shown]) -> tuple[list[int], int]:
+        """Return how many tokens each sample takes in a prompt, and how many there are whichever it shows."""
+        first = next(iter(cases.values()))
+        common = size_of(first) - size_of(first.after(first))
+        # what is longer than half a prompt is cut, not shown to fewer samples
+        shared = min(common, self._room // 2) + self._asked([(None, first)])
+        return [
+            size_of(case.after(first)) + self._asked([(sample, case)], shared=False)
+            for sample, case in cases.items()
+        ], shared
+
+    def _group(self, number: int, count: int, cases: Mapping[int, Shown]) -> Group:
         told = "" if count == 1 else f"Part {number + 1} of {count}. "
 
         def compose() -> Questions:
             first = next(iter(cases.values()))
-            room = self._room if len(cases) == 1 else 0
-            shown = [
-                (sample, fitted(case if case is first else case.after(first), room))
-                for sample, case in cases.items()
-            ]
-            tally = Tally(self.step.batch or 0, told + self._tally(len(samples)))
-            return questions_about_samples(self.kind.template, shown, tally, self._context(samples))
+            repeated = tuple(case if case is first else case.after(first) for case in cases.values())
+            shown = fitted(repeated, self._room - self._asked(cases.items()))
+            tally = Tally(self.step.batch or 0, told + self._tally(len(cases)))
+            listed = list(zip(cases, shown, strict=True))
+            return questions_about_samples(self.kind.template, listed, tally, self._context(list(cases)))
 
-        words = f"From {len(samples)} samples of a batch"
+        words = f"From {len(cases)} samples of a batch"
         part = None if count == 1 else number
-        return Group(number, samples, self._depth(samples), words, part, compose)
+        return Group(number, list(cases), self._depth(list(cases)), words, part, compose)
+
+    def _asked(self, cases: Iterable[tuple[int | None, Shown]], *, shared: bool = True) -> int:
+        """Return how many tokens the texts take that a question about these samples asks about, at most."""
+        wanted = self._reads.asked
+        sizes: dict[str, int] = {}
+        common: dict[str, int] = {}
+        for sample, case in cases:
+            for text in case.texts:
+                if text.path in wanted.get(None, ()):
+                    common[text.path] = estimated(text.text)
+                if sample is not None and text.path in wanted.get(sample, ()):
+                    sizes[text.path] = sizes.get(text.path, 0) + estimated(text.text)
+        every = [*sizes.values(), *(common.values() if shared else ())]
+        return sum(every) if self.policy.calls == "per_operation" else max(every, default=0)
 
     def _tally(self, shown: int) -> str:
         """Say what became of every sample."""
-        received = self.step.received
-        samples = range(self.step.batch or 0)
-        criticised = sum(is_criticised(self.step, sample) for sample in samples)
-        silent = sum(bool(received[sample]) for sample in samples) - criticised
+        criticised, silent, rest = len(self._criticised), self._silent, self.step.batch or 0
         counts = [
             (shown, "shown here"),
             (criticised - shown, "shown elsewhere"),
             (silent, "had nothing to criticise"),
-            (len(samples) - criticised - silent, "had no answer, or nobody looked at it"),
+            (rest - criticised - silent, "had no answer, or nobody looked at it"),
         ]
         return "Of these samples, " + ", ".join(f"{count} {words}" for count, words in counts if count) + "."
 
-    @property
+    @cached_property
+    def _criticised(self) -> Sequence[int]:
+        return [sample for sample in range(self.step.batch or 0) if is_criticised(self.step, sample)]
+
+    @cached_property
+    def _silent(self) -> int:
+        """How many samples were looked at, and nothing was found."""
+        return sum(bool(self.step.received[at]) for at in range(self.step.batch or 0)) - len(self._criticised)
+
+    @cached_property
     def _room(self) -> int:
         """How many tokens of a prompt are left for what is shown; the words around it take the rest."""
         context = self.policy.context_tokens if self.roots else 0
         return max(200, self.policy.prompt_tokens * 9 // 10 - 700 - context)
 
+    @cached_property
+    def _reads(self) -> Reads:
+        return Reads.of(self.step)
+
+    @cached_property
+    def _show(self) -> Callable[[int | None], Shown]:
+        return self.kind.shows(self.step)
+
     def _case(self, sample: int | None) -> Shown:
         try:
-            return self.kind.show(self.step, sample)
+            return self._show(sample)
         except FailedItem as failed:
             raise invalid("graph", f"{failed}, but an answer to it is recorded; leave that out") from failed
 
@@ -140,28 +212,28 @@ class _Grouping:
         return 1 + depth_of(self.step, samples)
 
 
-def groups_of(step: Step[TextGradient], kind: Kind, policy: Policy, roots: Roots | None) -> Sequence[Group]:
-    """Return the groups of a step. Where nothing was criticised there is nothing to ask. Raises Refused."""
-    grouping = _Grouping(step, kind, policy, roots)
-    if step.batch is not None and policy.batch == "digest":
-        samples = [sample for sample in range(step.batch) if is_criticised(step, sample)]
-        return list(grouping.several(samples)) if samples else []
-    wanted = dict.fromkeys(target.sample for target in step.targets)
-    criticised = [sample for sample in wanted if is_criticised(step, sample)]
-    return [grouping.single(number, sample) for number, sample in enumerate(criticised)]
-
-
-def is_criticised(step: Step[TextGradient], sample: int | None) -> bool:
-    """Tell whether anything was said of a sample in words."""
-    return any(said.gradient.text for _, said in step.received[sample])
-
-
 def _ranges(sizes: Sequence[int], common: int, room: int) -> Sequence[tuple[int, int]]:
-    """Return groups of neighbours that fit, as even as can be: one, else about the square root of their number."""
-    count = 1
-    while True:
-        bounds = [round(at * len(sizes) / count) for at in range(count + 1)]
-        ranges = [(start, stop) for start, stop in pairwise(bounds)]
-        if count >= len(sizes) or all(common + sum(sizes[start:stop]) <= room for start, stop in ranges):
-            return ranges
-        count = min(len(sizes), max(count + 1, math.isqrt(len(sizes) - 1) + 1))
+    """Return groups of neighbours: one if all fit, else about the square root of their number, as even as can be.
+
+    A group that does not fit is divided further; what does not fit alone is a group by itself.
+    """
+    if common + sum(sizes) <= room:
+        return [(0, len(sizes))]
+    count = math.isqrt(len(sizes) - 1) + 1 if len(sizes) > 1 else 1
+    bounds = [round(at * len(sizes) / count) for at in range(count + 1)]
+    return [
+        (start + first, start + last)
+        for start, stop in pairwise(bounds)
+        for first, last in _packed(sizes[start:stop], room - common)
+    ]
+
+
+def _packed(sizes: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
+    """Yield groups of neighbours of at most so much, each as long as can be."""
+    start, taken = 0, 0
+    for at, size in enumerate(sizes):
+        if at > start and taken + size > room:
+            yield start, at
+            start, taken = at, 0
+        taken += size
+    yield start, len(sizes)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TypeAlias
 
-from backtalk.wire.errors import Error, Refused
+from backtalk.wire.errors import Error
 from backtalk.wire.policy import Policy
 from backward_worker.ask import Asker, Place, Question
 from backward_worker.compose import Part, Subject
 from backward_worker.context import Roots
 from backward_worker.gradient import EMPTY, TextGradient
-from backward_worker.groups import Group, Kind, groups_of
+from backward_worker.groups import Group, Groups, Kind, groups_of
 from backward_worker.merge import Merger
 from backward_worker.once import Once
 from backward_worker.plan import Target
@@ -53,12 +53,20 @@ class Inquiry:
         return [self._outcome(target) for target in self.step.targets]
 
     async def _outcome(self, target: Target) -> Outcome[TextGradient]:
-        try:
-            groups = self._groups if target.sample is None else self._showing.get(target.sample, ())
-        except Refused as refused:
-            return refused.error
+        broken = self._groups.broken
+        if target.sample is None:
+            outcome = await self._of_all(target)
+            return _partly(outcome, next(iter(broken.values()))) if broken else outcome
+        if target.sample in broken:
+            return broken[target.sample]
+        group = self._showing.get(target.sample)
+        return EMPTY if group is None else await self._answer(group, target)
+
+    async def _of_all(self, target: Target) -> Outcome[TextGradient]:
+        """Return what all groups say about what they share."""
+        groups = self._groups.groups
         if not groups:
-            return EMPTY
+            return next(iter(self._groups.broken.values()), EMPTY)
         if len(groups) == 1:
             return await self._answer(groups[0], target)
         return await self._merged(
@@ -66,13 +74,13 @@ class Inquiry:
         )
 
     @cached_property
-    def _groups(self) -> Sequence[Group]:
+    def _groups(self) -> Groups:
         return groups_of(self.step, self.kind, self.desk.policy, self.desk.roots)
 
     @cached_property
-    def _showing(self) -> Mapping[int, Sequence[Group]]:
+    def _showing(self) -> Mapping[int | None, Group]:
         """The group that shows each sample."""
-        return {sample: (group,) for group in self._groups for sample in group.samples if sample is not None}
+        return {sample: group for group in self._groups.groups for sample in group.samples}
 
     @cached_property
     def _wanted(self) -> Mapping[int | None, Sequence[Target]]:
@@ -156,4 +164,7 @@ async def _ready(answer: TextGradient) -> Answer:
 
 
 def _partly(outcome: Outcome[TextGradient], error: Error) -> Outcome[TextGradient]:
-    return outcome if isinstance(outcome, Error | Partly) else Partly(outcome, error)
+    """Return a gradient from which what failed is missing."""
+    if isinstance(outcome, Error):
+        return outcome
+    return Partly(outcome.gradient if isinstance(outcome, Partly) else outcome, error)

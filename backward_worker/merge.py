@@ -33,26 +33,33 @@ class Merger:
     most: int | None = None
 
     async def merge(self, parts: Sequence[Part], *, depth: int) -> Outcome[TextGradient]:
-        """Return the one gradient; where the model could not be asked, all that was to be merged, and the error."""
+        """Return the one gradient; where the model could not be asked, all that was to be merged, as it is, and the error."""
         if not parts:
             return EMPTY
         if len(parts) == 1 and self._is_short(parts[0].text):
             return TextGradient(parts[0].text, "merged", depth=depth - 1)
-        parts, part = list(parts), 0
-        try:
-            while len(groups := self._groups(parts)) > 1:
-                merged = await asyncio.gather(
-                    *(self._asked(group, part + at, depth) for at, group in enumerate(groups))
-                )
-                part += len(groups)
-                depth += 1
-                parts = [
-                    Part(f"Merged from {len(group)} of them", text)
-                    for group, text in zip(groups, merged, strict=True)
-                ]
-            return TextGradient(await self._asked(parts, part, depth), "merged", depth=depth)
-        except _Failed as failed:
-            return Partly(TextGradient(_joined(parts), "merged", depth=depth), failed.error)
+        asked = 0
+        while True:
+            groups = self._groups(parts)
+            # all of them are waited for, whatever becomes of one: each is paid
+            merged = await asyncio.gather(
+                *(self._asked(group, asked + at, depth) for at, group in enumerate(groups))
+            )
+            failed = next((one for one in merged if isinstance(one, Error)), None)
+            texts = [
+                _joined(group) if isinstance(one, Error) else one
+                for group, one in zip(groups, merged, strict=True)
+            ]
+            if failed is not None:
+                raw = TextGradient("\n".join(texts), "merged", depth=depth)
+                return Partly(raw, failed, incomplete=False)
+            if len(texts) == 1:
+                return TextGradient(texts[0], "merged", depth=depth)
+            asked, depth = asked + len(groups), depth + 1
+            parts = [
+                Part(f"Merged from {len(group)} of them", text)
+                for group, text in zip(groups, texts, strict=True)
+            ]
 
     def _groups(self, parts: Sequence[Part]) -> Sequence[Sequence[Part]]:
         """Return what one question may hold: everything, else groups of about the square root of their number."""
@@ -61,7 +68,7 @@ class Merger:
         size = math.isqrt(len(parts) - 1) + 1
         return [parts[at : at + size] for at in range(0, len(parts), size)]
 
-    async def _asked(self, parts: Sequence[Part], part: int, depth: int) -> str:
+    async def _asked(self, parts: Sequence[Part], part: int, depth: int) -> str | Error:
         if len(parts) == 1 and self._is_short(parts[0].text):
             return parts[0].text
 
@@ -72,7 +79,7 @@ class Merger:
 
         answer = await self.asker.text(Question(replace(self.place, part=part), self.own, depth, compose))
         if isinstance(answer, Error):
-            raise _Failed(answer)
+            return answer
         # a model that finds nothing in what others said does not unsay it
         return answer.text or _joined(parts)
 
@@ -87,9 +94,3 @@ class Merger:
 
 def _joined(parts: Sequence[Part]) -> str:
     return "\n".join(one.text for one in parts)
-
-
-class _Failed(Exception):
-    def __init__(self, error: Error) -> None:
-        super().__init__(error.message)
-        self.error = error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from backtalk.prompt import as_text
@@ -18,66 +18,78 @@ from backward_worker.gradient import EMPTY, TextGradient
 from backward_worker.inquiry import Desk
 from backward_worker.merge import Merger
 from backward_worker.owner import own_model
-from backward_worker.step import Contribution, Partly
+from backward_worker.step import Contribution, Outcome, Partly
 
 Said: TypeAlias = Contribution[TextGradient]
-Contributions: TypeAlias = Mapping[str, Sequence[Said]]
 
 
 async def joined_parts(
-    graph: Graph, contributions: Contributions, desk: Desk
+    graph: Graph, contributions: Mapping[str, Sequence[Said]], failures: Iterable[Failed], desk: Desk
 ) -> tuple[dict[str, Sequence[Said]], list[Failed]]:
     """Return the contributions with one in the place of those from parts of the same batch, and what failed of that.
 
     It names the operation that put the parts together.
     """
     wholes = _wholes(graph)
-    failed: list[Failed] = []
+    lacking = {(one.variable, wholes.get(one.operation or "")) for one in failures}
+    parts = _Parts(graph, desk, wholes, lacking)
+    done = await asyncio.gather(*(parts.joined(id, said) for id, said in contributions.items()))
+    return {id: said for id, (said, _) in zip(contributions, done, strict=True)}, [
+        failed for _, each in done for failed in each
+    ]
 
-    async def joined(id: str, said: Sequence[Said]) -> Sequence[Said]:
-        groups: dict[tuple[str | None, str | None, int | None], list[Said]] = {}
-        for one in said:
-            whole = wholes.get(one.operation or "") if one.sample is None else None
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The operations that did parts of a batch, and of which batch something about a variable failed."""
+
+    graph: Graph
+    desk: Desk
+    wholes: Mapping[str, str]
+    lacking: set[tuple[str, str | None]]
+
+    async def joined(self, id: str, said: Sequence[Said]) -> tuple[Sequence[Said], list[Failed]]:
+        groups: dict[tuple[str | None, ...], list[Said]] = {}
+        for at, one in enumerate(said):
+            whole = self.wholes.get(one.operation or "") if one.sample is None else None
             # what is no part of a batch stays by itself
-            key = (whole, one.input, None) if whole else (one.operation, one.input, one.sample)
-            groups.setdefault(key, []).append(one)
-        return [
-            one
-            for (whole, *_), ones in groups.items()
-            for one in ([await _merged(graph, id, whole, ones, desk, failed)] if _differ(ones) else ones)
-        ]
+            groups.setdefault((whole, one.input) if whole else (str(at),), []).append(one)
+        done = await asyncio.gather(*(self._one(id, ones) for ones in groups.values()))
+        return [one for one, _ in done], [failed for _, failed in done if failed is not None]
 
-    done = await asyncio.gather(*(joined(id, said) for id, said in contributions.items()))
-    return dict(zip(contributions, done, strict=True)), failed
+    async def _one(self, id: str, said: Sequence[Said]) -> tuple[Said, Failed | None]:
+        whole = self.wholes.get(said[0].operation or "") if said[0].sample is None else None
+        if whole is None:
+            return said[0], None
+        outcome = await self._merged(id, whole, said)
+        assert not isinstance(outcome, Error)
+        told = replace(
+            said[0],
+            gradient=outcome.gradient if isinstance(outcome, Partly) else outcome,
+            operation=whole,
+            feedback=tuple(dict.fromkeys(one for each in said for one in each.feedback)),
+            incomplete=(id, whole) in self.lacking or any(one.incomplete for one in said),
+        )
+        return told, Failed(id, whole, None, outcome.error) if isinstance(outcome, Partly) else None
 
-
-def _differ(said: Sequence[Said]) -> bool:
-    return len({one.operation for one in said}) > 1
-
-
-async def _merged(
-    graph: Graph, id: str, whole: str | None, said: Sequence[Said], desk: Desk, failed: list[Failed]
-) -> Said:
-    variable = graph.index.variables[id]
-    parts = [Part("From a part of a batch", one.gradient.text) for one in said if one.gradient.text]
-    depth = 1 + max(one.gradient.depth for one in said)
-    place = Place("merge", whole, (said[0].input or "", id))
-    merger = Merger(
-        desk.asker,
-        own_model(graph, said[0].operation),
-        place,
-        variable.role,
-        as_text(variable.data),
-        desk.policy,
-    )
-    outcome = await merger.merge(parts, depth=depth) if parts else EMPTY
-    if isinstance(outcome, Partly):
-        failed.append(Failed(id, whole or "", None, outcome.error))
-        outcome = outcome.gradient
-    assert not isinstance(outcome, Error)
-    feedback = tuple(dict.fromkeys(one for each in said for one in each.feedback))
-    incomplete = any(one.incomplete for one in said)
-    return replace(said[0], gradient=outcome, operation=whole, feedback=feedback, incomplete=incomplete)
+    async def _merged(self, id: str, whole: str, said: Sequence[Said]) -> Outcome[TextGradient]:
+        spoken = [one.gradient for one in said if one.gradient.text]
+        if len(spoken) < 2:
+            return spoken[0] if spoken else EMPTY
+        if all(gradient.how == "copied" for gradient in spoken):
+            # what no model said needs none to be put together
+            return replace(spoken[0], text="\n".join(dict.fromkeys(one.text for one in spoken)))
+        variable = self.graph.index.variables[id]
+        merger = Merger(
+            self.desk.asker,
+            own_model(self.graph, said[0].operation),
+            Place("merge", whole, (said[0].input or "", id)),
+            variable.role,
+            as_text(variable.data),
+            self.desk.policy,
+        )
+        parts = [Part("From a part of a batch", gradient.text) for gradient in spoken]
+        return await merger.merge(parts, depth=1 + max(gradient.depth for gradient in spoken))
 
 
 def _wholes(graph: Graph) -> dict[str, str]:

@@ -46,6 +46,8 @@ def _said(completion: Completion) -> str:
     said = aloud(choice["message"].get("content") or "")
     if not said:
         raise Unusable("empty")
+    if not _is_text(said):
+        raise Unusable("not Unicode")
     return said
 
 
@@ -54,7 +56,14 @@ def _gradient(said: str) -> TextGradient:
 
 
 def _value(value: Any) -> TextGradient | None:
-    return _gradient(value.strip()) if isinstance(value, str) and value.strip() else None
+    if not isinstance(value, str) or not value.strip() or not _is_text(value):
+        return None
+    return _gradient(value.strip())
+
+
+def _is_text(said: str) -> bool:
+    """Tell whether a text can be sent on: JSON may spell half of a surrogate pair, which is no character."""
+    return not any("\ud800" <= character <= "\udfff" for character in said)
 
 
 def _objects(said: str, count: int) -> Iterator[dict[str, Any]]:

@@ -10,9 +10,9 @@ from backtalk.wire.evaluations import explains_itself
 from backtalk.wire.graph import ChatCompletion
 from backtalk.wire.operations import Function
 from backward_worker.ask import Own
-from backward_worker.case import case
+from backward_worker.case import cases
 from backward_worker.evaluated import evaluated
-from backward_worker.function import use
+from backward_worker.function import uses
 from backward_worker.gradient import TextGradient
 from backward_worker.groups import Kind
 from backward_worker.inquiry import Desk, Inquiry
@@ -43,7 +43,7 @@ def chat_completion(step: Step[TextGradient], *, desk: Desk) -> Outcomes:
     """Questions to the backward model, or where none is named, to the call's own."""
     call = step.operation
     assert isinstance(call, ChatCompletion)
-    return Inquiry(step, desk, Kind("call", Own(call.endpoint, call.model), case)).outcomes()
+    return Inquiry(step, desk, Kind("call", Own(call.endpoint, call.model), cases)).outcomes()
 
 
 def function(step: Step[TextGradient], *, desk: Desk) -> Outcomes:
@@ -51,7 +51,7 @@ def function(step: Step[TextGradient], *, desk: Desk) -> Outcomes:
     assert isinstance(step.operation, Function)
     if step.operation.transmit == "verbatim":
         return transmit(step)
-    return Inquiry(step, desk, Kind("function", None, use)).outcomes()
+    return Inquiry(step, desk, Kind("function", None, uses)).outcomes()
 
 
 TABLE: Final[Mapping[str, AskingRule]] = {

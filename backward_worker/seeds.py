@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,7 +29,7 @@ class Seeding:
         seeds: dict[str, list[Seed]] = {}
         for at, item in enumerate(body.feedback):
             length = self._check(item, f"feedback/{at}")
-            seeds.setdefault(item.variable, []).extend(self._of_item(item, id_of(item, at), length))
+            seeds.setdefault(item.variable, []).extend(self._of_item(item, at, length))
         return seeds
 
     def _check(self, item: FeedbackItem, path: str) -> int | None:
@@ -57,30 +57,25 @@ class Seeding:
         data = self.graph.index.variables[id].data
         return len(data) if isinstance(data, tuple) else None
 
-    def _of_item(self, item: FeedbackItem, id: str, length: int | None) -> Iterator[Seed]:
+    def _of_item(self, item: FeedbackItem, at: int, length: int | None) -> Iterator[Seed]:
         aligned = isinstance(item.text, tuple) or isinstance(item.score, tuple) or self.samples is not None
         if not aligned or length is None:
-            yield self._seed(item, id, None)
+            yield self._seed(item, at, None)
             return
         for sample in range(*(self.samples or (0, length))):
-            yield self._seed(item, id, sample)
+            yield self._seed(item, at, sample)
 
-    def _seed(self, item: FeedbackItem, id: str, sample: int | None) -> Seed:
+    def _seed(self, item: FeedbackItem, at: int, sample: int | None) -> Seed:
         text = item.text[sample or 0] if isinstance(item.text, tuple) else item.text
         score = item.score[sample or 0] if isinstance(item.score, tuple) else item.score
-        root = (Root(id, sample),)
+        root = (Root(at, sample),)
         if text == "" or (self.gate is not None and score is not None and score >= self.gate):
             gradient = EMPTY
         elif text is None:
             gradient = TextGradient(UNSAID.text, UNSAID.how, roots=root)
         else:
             gradient = TextGradient(text, "copied", item.source, roots=root)
-        return Contribution(gradient, sample=sample, feedback=(id,))
-
-
-def id_of(item: FeedbackItem, at: int) -> str:
-    """Return the id of a feedback item; one without is named by its place."""
-    return item.id or f"feedback/{at}"
+        return Contribution(gradient, sample=sample, feedback=(item.id or f"feedback/{at}",))
 
 
 def writer_of(graph: Graph, id: str) -> Operation | None:
@@ -97,11 +92,6 @@ def wanted_of(graph: Graph, wrt: Sequence[str] | None) -> Sequence[str]:
         if id not in graph.index.variables:
             raise invalid(f"wrt/{at}", f"{id!r} is not a variable of the graph; name one that is")
     return list(dict.fromkeys(wrt))
-
-
-def by_id(items: Iterable[FeedbackItem]) -> dict[str, FeedbackItem]:
-    """Return the feedback items by their ids."""
-    return {id_of(item, at): item for at, item in enumerate(items)}
 
 
 def _check_length(path: str, what: str, count: int, length: int | None, variable: str) -> None:

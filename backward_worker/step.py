@@ -45,10 +45,11 @@ class Step(Generic[G]):
 
 @dataclass(frozen=True, slots=True)
 class Partly(Generic[G]):
-    """A gradient of which a part could not be computed."""
+    """A gradient, and what failed on the way to it; `incomplete` where that is missing from it."""
 
     gradient: G
     error: Error
+    incomplete: bool = True
 
 
 Outcome: TypeAlias = G | Partly[G] | Error

@@ -21,13 +21,20 @@ from backward_worker.step import Contribution, Partly
 
 
 async def summaries(
-    graph: Graph, contributions: Mapping[str, Sequence[Contribution[TextGradient]]], desk: Desk
+    graph: Graph,
+    contributions: Mapping[str, Sequence[Contribution[TextGradient]]],
+    failures: Sequence[Failed],
+    desk: Desk,
 ) -> tuple[dict[str, Summary], list[Failed]]:
     """Return the summary of every variable that was heard of, and what failed of that."""
     heard = {id: said for id, said in contributions.items() if said}
     done = await asyncio.gather(*(_summary(graph, id, said, desk) for id, said in heard.items()))
     failed = [Failed(id, None, None, error) for id, (_, error) in zip(heard, done, strict=True) if error]
-    return {id: summary for id, (summary, _) in zip(heard, done, strict=True)}, failed
+    lacking = {failure.variable for failure in failures}
+    return {
+        id: summary.model_copy(update={"incomplete": summary.incomplete or id in lacking})
+        for id, (summary, _) in zip(heard, done, strict=True)
+    }, failed
 
 
 async def _summary(

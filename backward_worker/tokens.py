@@ -9,6 +9,7 @@ from typing import Final
 REPLY_TOKENS: Final = 250
 _BYTES: Final = 4
 _MARK: Final = "\n[… {} characters left out …]\n"
+_MARK_TOKENS: Final = 11
 
 
 def estimated(text: str) -> int:
@@ -21,7 +22,7 @@ def cut(text: str, tokens: int) -> str:
     if estimated(text) <= tokens:
         return text
     # bytes differ from characters by script, and evenly enough within a text
-    kept = len(text) * tokens // max(1, estimated(text))
+    kept = len(text) * max(0, tokens - _MARK_TOKENS) // estimated(text)
     head = kept - kept // 2
     return f"{text[:head]}{_MARK.format(len(text) - kept)}{text[len(text) - kept // 2 :]}"
 

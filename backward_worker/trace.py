@@ -28,7 +28,7 @@ def traced(
             roots=roots_of(step, target.sample),
             depth=max(gradient.depth, depth_of(step, [target.sample])),
         )
-        return Partly(marked, outcome.error) if isinstance(outcome, Partly) else marked
+        return replace(outcome, gradient=marked) if isinstance(outcome, Partly) else marked
 
     return [one(target, awaitable) for target, awaitable in zip(step.targets, rule(step), strict=True)]
 

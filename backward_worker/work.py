@@ -17,7 +17,7 @@ from backward_worker.gradient import TextGradient
 from backward_worker.inquiry import Desk
 from backward_worker.parts import joined_parts
 from backward_worker.rules import rules
-from backward_worker.seeds import Seed, Seeding, by_id, wanted_of
+from backward_worker.seeds import Seed, Seeding, wanted_of
 from backward_worker.step import Contribution
 from backward_worker.summary import summaries
 
@@ -53,7 +53,7 @@ class Work:
         graph = body.graph if isinstance(body.graph, Graph) else Graph.join(*body.graph)
         wanted = wanted_of(graph, body.wrt)
         seeds = Seeding(graph, policy.gate, body.samples).of(body)
-        roots = Roots(graph, by_id(body.feedback), policy.context_tokens) if policy.context else None
+        roots = Roots(graph, body.feedback, policy.context_tokens) if policy.context else None
         return cls(graph, seeds, wanted, policy, roots)
 
     def under(self, **policy: object) -> Self:
@@ -68,9 +68,9 @@ class Work:
         contributions: Mapping[str, Sequence[Seed]] = result.contributions
         failures = list(result.failures)
         if digest:
-            contributions, failed = await joined_parts(self.graph, contributions, desk)
+            contributions, failed = await joined_parts(self.graph, contributions, failures, desk)
             failures += failed
         if not self.policy.summary:
             return Done(contributions, failures, {})
-        summed, failed = await summaries(self.graph, contributions, desk)
+        summed, failed = await summaries(self.graph, contributions, failures, desk)
         return Done(contributions, [*failures, *failed], summed)
