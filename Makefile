@@ -61,7 +61,7 @@ format: setup
 	@$(BIN)/ruff check --fix .
 
 bench: setup rabbitmq redis
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(NAMES)
 
 schemas: setup
 	@$(BIN)/backtalk schemas

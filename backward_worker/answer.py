@@ -10,6 +10,7 @@ from backtalk.wire.answer import status_of
 from backtalk.wire.feedback import Call, Entry, Failure, Feedback, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.kinds import Request
+from backtalk.wire.places import Places, call_order, failure_order
 from backtalk.wire.usage import total
 from backward_worker.ask import Paid
 from backward_worker.gradient import EMPTY, UNSAID, TextGradient
@@ -23,12 +24,14 @@ def answer(request: Request[Feedback], graph: Graph, done: Done, paid: Sequence[
         id: tuple(_entry(graph, id, said) for said in contributions)
         for id, contributions in done.contributions.items()
     }
-    failures = tuple(
+    places = Places(graph)
+    told = (
         Failure(variable=one.variable, operation=one.operation, sample=one.sample, error=one.error)
         for one in done.failures
     )
+    failures = tuple(sorted(told, key=lambda one: failure_order(one, places)))
     status = status_of(anything=any(gradients.values()), failures=bool(failures))
-    calls = _calls(graph, paid)
+    calls = _calls(paid, places)
     return Gradients(
         id=request.id,
         status=status,
@@ -65,15 +68,8 @@ def _explanation(graph: Graph, id: str, sample: int | None) -> TextGradient:
     return TextGradient(text, "copied") if text else EMPTY
 
 
-def _calls(graph: Graph, paid: Iterable[Paid]) -> tuple[Call, ...]:
-    """Return the calls in tape order, then by what they were about."""
-
-    def order(one: Paid) -> tuple[Any, ...]:
-        place = one.place
-        at = len(graph.operations) if place.operation is None else graph.index.operations[place.operation]
-        return (at, place.purpose, place.inputs, _first(place.sample), _first(place.part), str(one.usage))
-
-    return tuple(
+def _calls(paid: Iterable[Paid], places: Places) -> tuple[Call, ...]:
+    calls = (
         Call(
             purpose=one.place.purpose,
             operation=one.place.operation,
@@ -82,12 +78,9 @@ def _calls(graph: Graph, paid: Iterable[Paid]) -> tuple[Call, ...]:
             part=one.place.part,
             usage=dict(one.usage),
         )
-        for one in sorted(paid, key=order)
+        for one in paid
     )
-
-
-def _first(number: int | None) -> int:
-    return -1 if number is None else number
+    return tuple(sorted(calls, key=lambda call: call_order(call, places)))
 
 
 def _used(calls: Sequence[Call]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class ModelAsker:
 
     async def text(self, question: Question) -> TextGradient | Error:
         try:
-            return await self._asked(question, read_text)
+            return await self._asked(question, read_text, 1)
         except Unusable as unusable:
             return Refused(
                 Code.UPSTREAM_REJECTED,
@@ -110,12 +110,12 @@ class ModelAsker:
 
     async def map(self, question: Question, count: int) -> Sequence[TextGradient | None] | Error:
         try:
-            return await self._asked(question, partial(read_map, count=count))
+            return await self._asked(question, partial(read_map, count=count), count)
         except Unusable:
             # whoever cannot answer for all may still answer for each
             return [None] * count
 
-    async def _asked(self, question: Question, read: Callable[[Completion], T]) -> T | Error:
+    async def _asked(self, question: Question, read: Callable[[Completion], T], count: int) -> T | Error:
         """Ask, once more where the reply is of no use, and return what was read out of it. Raises Unusable."""
         asked = Own(DEFAULT_ENDPOINT, self.named) if self.named else question.own
         if asked is None:
@@ -127,20 +127,25 @@ class ModelAsker:
         async with self.room:
             try:
                 body = {"model": asked.model, "messages": question.compose(), **self.arguments}
-                return await self._tried(self.endpoint or asked.endpoint, body, question.place, read)
+                tokens = self._tokens(body["messages"], count)
+                return await self._tried(self.endpoint or asked.endpoint, body, question.place, read, tokens)
             except BacktalkError as failed:
                 return failed.error
 
     async def _tried(
-        self, endpoint: str, body: Mapping[str, Any], place: Place, read: Callable[[Completion], T]
+        self,
+        endpoint: str,
+        body: Mapping[str, Any],
+        place: Place,
+        read: Callable[[Completion], T],
+        tokens: int,
     ) -> T | Error:
         for attempt in range(ASKED_AT_MOST):
-            tokens = self._tokens(body["messages"])
-            if exceeded := self.budget.take(tokens):
+            if exceeded := await self.budget.take(tokens):
                 return exceeded
             try:
                 completion = await self.model.complete(endpoint, body, place=f"{place} {attempt}")
-            except BacktalkError:
+            except BaseException:
                 self.budget.settle(tokens, 0)
                 raise
             self.budget.settle(tokens, completion.usage.get("total_tokens"))
@@ -152,10 +157,10 @@ class ModelAsker:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _tokens(self, messages: Messages) -> int:
+    def _tokens(self, messages: Messages, count: int) -> int:
         """Return what a call will take, as far as that can be known; without a limit nobody wants to know."""
         if self.budget.max_tokens is None:
             return 0
         longest = self.arguments.get("max_completion_tokens") or self.arguments.get("max_tokens")
-        reply = longest if isinstance(longest, int) else REPLY_TOKENS
+        reply = longest if isinstance(longest, int) else count * REPLY_TOKENS
         return sum(estimated(message["content"]) for message in messages) + reply

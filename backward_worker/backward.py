@@ -31,10 +31,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Gradients(Generic[G]):
-    """For every wanted variable its contributions, in tape order, then position, then sample; and what failed."""
+    """For every wanted variable its contributions, in tape order, then position, then sample; and what failed.
+
+    `missing` are the variables and operations that should have contributed, and did not, here or further on.
+    """
 
     contributions: Mapping[str, tuple[Contribution[G], ...]]
     failures: tuple[Failed, ...]
+    missing: frozenset[tuple[str, str]] = frozenset()
 
 
 async def backward(
@@ -62,6 +66,7 @@ class _Pass(Generic[G]):
     arrived: dict[str, dict[tuple[int, int], Contribution[G]]] = field(default_factory=dict)
     missing: dict[str, set[int | None]] = field(default_factory=dict)
     failed: dict[tuple[int, int], Failed] = field(default_factory=dict)
+    lost: set[tuple[str, str]] = field(default_factory=set)
 
     async def run(self) -> None:
         self.waits = dict(self.plan.waits)
@@ -87,7 +92,7 @@ class _Pass(Generic[G]):
                 (urgent if awaited else patient).append(resolving)
                 continue
             if self._is_missing(step.operation, target.sample):
-                self._miss(target)
+                self._miss(step, target)
             self._heard(variable)
         for resolving in urgent + patient:
             group.create_task(resolving)
@@ -111,7 +116,7 @@ class _Pass(Generic[G]):
         if error is not None:
             self.failed[place] = Failed(variable, step.operation.id, target.item, error)
         if isinstance(outcome, Error):
-            self._miss(target)
+            self._miss(step, target)
         else:
             contribution = self._contribution(step, target, outcome)
             self.arrived.setdefault(variable, {})[place] = contribution
@@ -193,7 +198,8 @@ class _Pass(Generic[G]):
             or any(contribution.incomplete for contribution in said),
         )
 
-    def _miss(self, target: Target) -> None:
+    def _miss(self, step: Step[G], target: Target) -> None:
+        self.lost.add((target.position.variable, step.operation.id))
         self.missing.setdefault(target.position.variable, set()).add(target.item)
 
     def _is_missing(self, operation: Operation, sample: int | None) -> bool:
@@ -213,6 +219,7 @@ class _Pass(Generic[G]):
         return Gradients(
             {variable: tuple(self._contributions(variable)) for variable in wanted},
             tuple(self.failed[place] for place in sorted(self.failed)),
+            frozenset(self.lost),
         )
 
 

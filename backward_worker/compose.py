@@ -5,8 +5,8 @@ Untrusted texts stand between fences whose boundary derives from all of them, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from backtalk.asking import Fence, boundary_of, fences
 from backward_worker.context import Context
+from backward_worker.fit import texts_in
 from backward_worker.quote import quote
 from backward_worker.reads import Text
 
@@ -61,10 +62,10 @@ class Questions:
         several = len(subjects) > 1
         found = [_Named(self.texts[one], one.sample if self.samples else None) for one in subjects]
         if several:
-            task = _template("variables").render(subjects=found, fence=self.fence, quote=quote)
+            task = _template("variables").render(subjects=found, fence=self.fence)
         else:
             task = _template("variable").render(
-                target=found[0].text, sample=found[0].sample, fence=self.fence, quote=quote
+                target=found[0].text, sample=found[0].sample, fence=self.fence
             )
         return [
             {"role": "system", "content": _instructions(several, self.samples, self.context)},
@@ -74,8 +75,8 @@ class Questions:
 
 def questions(kind: str, case: Showing, sample: int | None, context: Context | None = None) -> Questions:
     """Write down, by the template of this kind of step, what all questions about one sample have in common."""
-    fence = fences(boundary_of(_strings((case, context))))
-    shown = _template(kind).render(case=case, texts=case.texts, fence=fence, quote=quote)
+    fence = fences(boundary_of(texts_in((case, context))))
+    shown = _template(kind).render(case=case, texts=case.texts, fence=fence)
     texts = {Subject(text.path, sample): text for text in case.texts}
     return Questions(shown + _context(context, fence), fence, texts, context=context is not None)
 
@@ -84,7 +85,7 @@ def questions_about_samples(
     kind: str, cases: Sequence[tuple[int, Showing]], tally: Tally, context: Context | None = None
 ) -> Questions:
     """Write down what all questions about several samples have in common."""
-    fence = fences(boundary_of(_strings((tuple(case for _, case in cases), context))))
+    fence = fences(boundary_of(texts_in((tuple(case for _, case in cases), context))))
     texts: dict[Subject, Text] = {}
     listed: dict[str, Text] = {}
     for sample, case in cases:
@@ -95,7 +96,7 @@ def questions_about_samples(
             if text.path not in listed or (text.changes and not listed[text.path].changes):
                 listed[text.path] = text
     shown = _template("samples").render(
-        kind=kind, cases=cases, texts=list(listed.values()), tally=tally, fence=fence, quote=quote
+        kind=kind, cases=cases, texts=list(listed.values()), tally=tally, fence=fence
     )
     return Questions(
         shown + _context(context, fence), fence, texts, samples=True, context=context is not None
@@ -112,28 +113,14 @@ class Part(NamedTuple):
 def merger(role: str, text: str, parts: Sequence[Part], most: int | None) -> list[dict[str, Any]]:
     """Return the messages that ask for one feedback in the place of several, of at most so many characters."""
     fence = fences(boundary_of([role, text, *(one.text for one in parts)]))
-    asked = _template("merge").render(role=role, text=text, parts=parts, most=most, fence=fence, quote=quote)
+    asked = _template("merge").render(role=role, text=text, parts=parts, most=most, fence=fence)
     return [{"role": "system", "content": _template("merging").render()}, {"role": "user", "content": asked}]
 
 
 def _context(context: Context | None, fence: Fence) -> str:
     if context is None:
         return ""
-    return _template("context").render(
-        context=context.items, left_out=context.left_out, fence=fence, quote=quote
-    )
-
-
-def _strings(shown: Any) -> Iterator[str]:
-    """Yield every text in what is shown, however deep."""
-    if isinstance(shown, str):
-        yield shown
-    elif isinstance(shown, tuple):
-        for one in shown:
-            yield from _strings(one)
-    elif is_dataclass(shown):
-        for field in fields(shown):
-            yield from _strings(getattr(shown, field.name))
+    return _template("context").render(context=context.items, left_out=context.left_out, fence=fence)
 
 
 @cache
@@ -143,14 +130,18 @@ def _instructions(several: bool, samples: bool, context: bool) -> str:  # noqa: 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("backward_worker", "prompts"),
         undefined=StrictUndefined,
+        auto_reload=False,
         autoescape=False,  # noqa: S701  the reader is a model, and the fences keep texts apart
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # as filters: a function that a template calls goes through its context, which takes longer than these
+    environment.filters.update(quote=quote, fenced=lambda text, kind, fence: fence(kind, text))
+    return environment
 
 
 @cache

@@ -49,13 +49,21 @@ class Roots:
     def context(self, step: Step[TextGradient], samples: Iterable[int | None]) -> Context | None:
         """Return what stands behind the criticism of some samples; None where the question shows it anyway."""
         found = dict.fromkeys(root for sample in samples for root in roots_of(step, sample))
-        far = [root for root in found if self.feedback[root.feedback].variable not in step.operation.outputs]
+        far = [root for root in found if self._judges(root) not in step.operation.outputs]
         shown = [self._judged(root) for root in far[: max(1, self.tokens // (2 * _LEAST_TOKENS))]]
         if not shown:
             return None
         cap = cap_for((estimated(text) for one in shown for text in (one.text, one.said)), self.tokens)
         items = tuple(Judged(one.origin, one.role, cut(one.text, cap), cut(one.said, cap)) for one in shown)
         return Context(items, len(far) - len(shown))
+
+    def _judges(self, root: Root) -> str:
+        """Return the variable that was judged: of an evaluation that speaks for itself, its prediction."""
+        item = self.feedback[root.feedback]
+        writer = self._writer(item.variable)
+        if item.text is None and isinstance(writer, Evaluation):
+            return writer.inputs[0]
+        return item.variable
 
     def _judged(self, root: Root) -> Judged:
         item = self.feedback[root.feedback]

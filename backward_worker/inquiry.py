@@ -115,13 +115,14 @@ class Inquiry:
         found = await self.desk.asker.map(self._question(group, subjects), len(subjects))
         if isinstance(found, Error):
             return dict.fromkeys(subjects, found)
-        answers = await asyncio.gather(
-            *(
-                self._about(group, subject) if one is None else _ready(replace(one, depth=group.depth))
-                for subject, one in zip(subjects, found, strict=True)
-            )
-        )
-        return dict(zip(subjects, answers, strict=True))
+        answers: Answers = {
+            subject: replace(one, depth=group.depth)
+            for subject, one in zip(subjects, found, strict=True)
+            if one is not None
+        }
+        lacking = [subject for subject in subjects if subject not in answers]
+        alone = await asyncio.gather(*(self._about(group, subject) for subject in lacking))
+        return answers | dict(zip(lacking, alone, strict=True))
 
     async def _about(self, group: Group, subject: Subject) -> Answer:
         answer = await self.desk.asker.text(self._question(group, [subject]))
@@ -155,12 +156,8 @@ class Inquiry:
         text = groups[0].questions().texts[Subject(target.position.path, target.sample)]
         place = Place("merge", self.step.operation.id, (target.position.path,), target.sample)
         merger = Merger(self.desk.asker, self.kind.own, place, text.role, text.text, self.desk.policy)
-        merged = await merger.merge(parts, depth=groups[0].depth + 1)
+        merged = await merger.merge(parts, depth=1 + max(group.depth for group in groups))
         return merged if failed is None else _partly(merged, failed)
-
-
-async def _ready(answer: TextGradient) -> Answer:
-    return answer
 
 
 def _partly(outcome: Outcome[TextGradient], error: Error) -> Outcome[TextGradient]:

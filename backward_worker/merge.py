@@ -12,6 +12,7 @@ from backtalk.wire.errors import Error
 from backtalk.wire.policy import Policy
 from backward_worker.ask import Asker, Messages, Own, Place, Question
 from backward_worker.compose import Part, merger
+from backward_worker.fit import AROUND_TOKENS
 from backward_worker.gradient import EMPTY, TextGradient
 from backward_worker.step import Outcome, Partly
 from backward_worker.tokens import cap_for, cut, estimated
@@ -63,7 +64,7 @@ class Merger:
 
     def _groups(self, parts: Sequence[Part]) -> Sequence[Sequence[Part]]:
         """Return what one question may hold: everything, else groups of about the square root of their number."""
-        if len(parts) < _FEW or sum(estimated(one.text) for one in parts) <= self._room:
+        if len(parts) < _FEW or sum(map(_size, parts)) <= self._room:
             return [parts]
         size = math.isqrt(len(parts) - 1) + 1
         return [parts[at : at + size] for at in range(0, len(parts), size)]
@@ -73,7 +74,8 @@ class Merger:
             return parts[0].text
 
         def compose() -> Messages:
-            cap = cap_for((estimated(one.text) for one in parts), self._room)
+            around = sum(_size(one) - estimated(one.text) for one in parts)
+            cap = cap_for((estimated(one.text) for one in parts), max(0, self._room - around))
             fitting = [Part(one.origin, cut(one.text, max(cap, 20))) for one in parts]
             return merger(self.role, self.text, fitting, self.most)
 
@@ -90,6 +92,10 @@ class Merger:
 
     def _is_short(self, text: str) -> bool:
         return self.most is None or len(text) <= self.most
+
+
+def _size(part: Part) -> int:
+    return AROUND_TOKENS + estimated(part.origin) + estimated(part.text)
 
 
 def _joined(parts: Sequence[Part]) -> str:

@@ -19,20 +19,22 @@ from backward_worker.inquiry import Desk
 from backward_worker.merge import Merger
 from backward_worker.owner import own_model
 from backward_worker.step import Contribution, Outcome, Partly
+from backward_worker.trace import deepest
 
 Said: TypeAlias = Contribution[TextGradient]
 
 
 async def joined_parts(
-    graph: Graph, contributions: Mapping[str, Sequence[Said]], failures: Iterable[Failed], desk: Desk
+    graph: Graph, contributions: Mapping[str, Sequence[Said]], missing: Iterable[tuple[str, str]], desk: Desk
 ) -> tuple[dict[str, Sequence[Said]], list[Failed]]:
     """Return the contributions with one in the place of those from parts of the same batch, and what failed of that.
 
-    It names the operation that put the parts together.
+    It names the operation that put the parts together. `missing` are variables and operations that should have said
+    something.
     """
     wholes = _wholes(graph)
-    lacking = {(one.variable, wholes.get(one.operation or "")) for one in failures}
-    parts = _Parts(graph, desk, wholes, lacking)
+    lacking = {(variable, wholes.get(operation)) for variable, operation in missing}
+    parts = _Parts(graph, desk, wholes, lacking, 1 + deepest(contributions))
     done = await asyncio.gather(*(parts.joined(id, said) for id, said in contributions.items()))
     return {id: said for id, (said, _) in zip(contributions, done, strict=True)}, [
         failed for _, each in done for failed in each
@@ -47,6 +49,7 @@ class _Parts:
     desk: Desk
     wholes: Mapping[str, str]
     lacking: set[tuple[str, str | None]]
+    depth: int
 
     async def joined(self, id: str, said: Sequence[Said]) -> tuple[Sequence[Said], list[Failed]]:
         groups: dict[tuple[str | None, ...], list[Said]] = {}
@@ -89,7 +92,7 @@ class _Parts:
             self.desk.policy,
         )
         parts = [Part("From a part of a batch", gradient.text) for gradient in spoken]
-        return await merger.merge(parts, depth=1 + max(gradient.depth for gradient in spoken))
+        return await merger.merge(parts, depth=self.depth)
 
 
 def _wholes(graph: Graph) -> dict[str, str]:

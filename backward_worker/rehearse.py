@@ -58,7 +58,7 @@ class Cost:
 
 
 async def cost_of(work: Work, named: str | None, *, weigh: bool = False) -> Cost:
-    """Return what a pass takes at most, but for questions that are asked again. Raises Refused as the pass itself."""
+    """Return what a pass takes if every question brings a criticism of usual length at once. Raises Refused as the pass."""
     rehearsal = Rehearsal(named, weigh)
     await work.run(rehearsal, traces=True)
     depths = rehearsal.at_depth

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from backtalk.wire.errors import invalid
-from backtalk.wire.evaluations import Judge, explains_itself
+from backtalk.wire.evaluations import Evaluation, Judge, explains_itself
 from backtalk.wire.feedback import Feedback, FeedbackItem
 from backtalk.wire.graph import Graph, Operation
 from backward_worker.gradient import EMPTY, UNSAID, Root, TextGradient
@@ -57,8 +57,17 @@ class Seeding:
         data = self.graph.index.variables[id].data
         return len(data) if isinstance(data, tuple) else None
 
+    def _score(self, item: FeedbackItem, sample: int | None) -> float | None:
+        """Return the score of an item of feedback; an evaluation that explains itself has scores of its own."""
+        score = item.score
+        if score is None and item.text is None:
+            writer = writer_of(self.graph, item.variable)
+            score = writer.scores if isinstance(writer, Evaluation) else None
+        return score[sample or 0] if isinstance(score, tuple) else score
+
     def _of_item(self, item: FeedbackItem, at: int, length: int | None) -> Iterator[Seed]:
-        aligned = isinstance(item.text, tuple) or isinstance(item.score, tuple) or self.samples is not None
+        graded = isinstance(item.score, tuple) or (self.gate is not None and item.text is None)
+        aligned = isinstance(item.text, tuple) or graded or self.samples is not None
         if not aligned or length is None:
             yield self._seed(item, at, None)
             return
@@ -67,7 +76,7 @@ class Seeding:
 
     def _seed(self, item: FeedbackItem, at: int, sample: int | None) -> Seed:
         text = item.text[sample or 0] if isinstance(item.text, tuple) else item.text
-        score = item.score[sample or 0] if isinstance(item.score, tuple) else item.score
+        score = self._score(item, sample)
         root = (Root(at, sample),)
         if text == "" or (self.gate is not None and score is not None and score >= self.gate):
             gradient = EMPTY

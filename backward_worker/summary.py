@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from backtalk.prompt import as_text
 from backtalk.wire.errors import Error
@@ -18,19 +18,21 @@ from backward_worker.merge import Merger
 from backward_worker.owner import own_model
 from backward_worker.quote import quote
 from backward_worker.step import Contribution, Partly
+from backward_worker.trace import deepest
 
 
 async def summaries(
     graph: Graph,
     contributions: Mapping[str, Sequence[Contribution[TextGradient]]],
-    failures: Sequence[Failed],
+    missing: Iterable[tuple[str, str]],
     desk: Desk,
 ) -> tuple[dict[str, Summary], list[Failed]]:
     """Return the summary of every variable that was heard of, and what failed of that."""
     heard = {id: said for id, said in contributions.items() if said}
-    done = await asyncio.gather(*(_summary(graph, id, said, desk) for id, said in heard.items()))
+    depth = 1 + deepest(heard)
+    done = await asyncio.gather(*(_summary(graph, id, said, desk, depth) for id, said in heard.items()))
     failed = [Failed(id, None, None, error) for id, (_, error) in zip(heard, done, strict=True) if error]
-    lacking = {failure.variable for failure in failures}
+    lacking = {variable for variable, _ in missing}
     return {
         id: summary.model_copy(update={"incomplete": summary.incomplete or id in lacking})
         for id, (summary, _) in zip(heard, done, strict=True)
@@ -38,7 +40,7 @@ async def summaries(
 
 
 async def _summary(
-    graph: Graph, id: str, said: Sequence[Contribution[TextGradient]], desk: Desk
+    graph: Graph, id: str, said: Sequence[Contribution[TextGradient]], desk: Desk, depth: int
 ) -> tuple[Summary, Error | None]:
     variable, most = graph.index.variables[id], desk.policy.summary_characters
     spoken = {at: one for at, one in enumerate(said) if one.gradient.text}
@@ -60,7 +62,7 @@ async def _summary(
         )
         outcome = await merger.merge(
             [Part(_origin(one), one.gradient.text) for one in spoken.values()],
-            depth=1 + max(one.gradient.depth for one in said),
+            depth=depth,
         )
         assert not isinstance(outcome, Error)
         gradient = outcome.gradient if isinstance(outcome, Partly) else outcome

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from backtalk.wire.errors import Error
 from backward_worker.gradient import Root, TextGradient
 from backward_worker.plan import Target
-from backward_worker.step import Outcome, Partly, Step
+from backward_worker.step import Contribution, Outcome, Partly, Step
 
 
 def traced(
@@ -42,6 +42,11 @@ def roots_of(step: Step[TextGradient], sample: int | None) -> tuple[Root, ...]:
 def depth_of(step: Step[TextGradient], samples: Sequence[int | None]) -> int:
     """Return how many questions it took to hear what was said of some samples."""
     return max((said.gradient.depth for sample in samples for _, said in step.received[sample]), default=0)
+
+
+def deepest(contributions: Mapping[str, Sequence[Contribution[TextGradient]]]) -> int:
+    """Return how many questions it took to hear everything."""
+    return max((one.gradient.depth for said in contributions.values() for one in said), default=0)
 
 
 def _of_sample(step: Step[TextGradient], sample: int | None) -> Iterator[Root]:

@@ -68,9 +68,9 @@ class Work:
         contributions: Mapping[str, Sequence[Seed]] = result.contributions
         failures = list(result.failures)
         if digest:
-            contributions, failed = await joined_parts(self.graph, contributions, failures, desk)
+            contributions, failed = await joined_parts(self.graph, contributions, result.missing, desk)
             failures += failed
         if not self.policy.summary:
             return Done(contributions, failures, {})
-        summed, failed = await summaries(self.graph, contributions, failures, desk)
+        summed, failed = await summaries(self.graph, contributions, result.missing, desk)
         return Done(contributions, [*failures, *failed], summed)

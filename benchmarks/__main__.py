@@ -11,7 +11,8 @@ import aio_pika
 import uvloop
 
 from backtalk.local.broker import BrokerFailed, PrivateBroker
-from benchmarks import backward, forward, graphs, idle, tools
+from backtalk.local.redis_server import RedisFailed
+from benchmarks import backward, beside_textgrad, forward, graphs, idle, scale, store, tools
 from benchmarks.broker import Stage
 from benchmarks.table import Row, rendered
 
@@ -19,10 +20,13 @@ Measurement = Callable[[Stage], Awaitable[list[Row]]]
 
 MEASUREMENTS: dict[str, Measurement] = {
     "cpu": forward.cpu,
+    "store": store.store,
     "50ms": forward.at_50_ms,
     "500ms": forward.at_500_ms,
     "idle": idle.idle,
     "backward": backward.backward,
+    "textgrad": beside_textgrad.textgrad,
+    "scale": scale.scale,
     "graphs": graphs.graphs,
     "tools": tools.tools,
 }
@@ -64,7 +68,7 @@ def main() -> None:
         parser.error(f"no measurement is called {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
     try:
         uvloop.run(run(names))
-    except BrokerFailed as error:
+    except (BrokerFailed, RedisFailed) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -66,12 +66,14 @@ class Drain:
         )
 
 
-async def measure(stage: Stage, contender: Contender, load: Load) -> Window:
+async def measure(
+    stage: Stage, contender: Contender, load: Load, more: Mapping[str, str] | None = None
+) -> Window:
     namespace = await stage.declared(contender.name)
     async with endpoint(load.latency) as base_url, stage.replies(namespace) as replies:
         requests = [request(contender.job, "completion.job.v1", replies.name) for _ in range(load.total)]
         await stage.send(f"{namespace}.forward", requests)
-        environment = settings(stage, contender.name, base_url) | limits(load.in_flight)
+        environment = settings(stage, contender.name, base_url) | limits(load.in_flight) | dict(more or {})
         async with worker(contender.command, environment) as child:
             drain = Drain(load, child.read)
             await replies.consume(drain.take, no_ack=True)

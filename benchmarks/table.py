@@ -28,6 +28,7 @@ class Row:
     backtalk: str
     bare_fast: str = ""
     sdk_defaults: str = ""
+    textgrad: str = ""
     ratio: str = ""
     target: str = ""
     met: str = ""
@@ -52,7 +53,8 @@ class Figures:
     def row(self, measurement: str, digits: int, limits: Sequence[Limit]) -> Row:
         backtalk, fast, defaults = (f"{each:.{digits}f}" for each in astuple(self))
         ratio = f"{self.to_fast:.2f} x, {self.to_defaults:.2f} x"
-        return Row(measurement, backtalk, fast, defaults, ratio, *judged(limits))
+        target, met = judged(limits)
+        return Row(measurement, backtalk, fast, defaults, ratio=ratio, target=target, met=met)
 
 
 def judged(limits: Sequence[Limit]) -> tuple[str, str]:
@@ -62,9 +64,12 @@ def judged(limits: Sequence[Limit]) -> tuple[str, str]:
 
 
 def rendered(rows: Sequence[Row]) -> str:
+    """Columns that no row has anything in are left out."""
     header = tuple(field.name.replace("_", " ") for field in fields(Row))
-    cells = [header, *(astuple(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    every = [astuple(row) for row in rows]
+    kept = [column for column in range(len(header)) if any(row[column] for row in every)]
+    cells = [tuple(line[column] for column in kept) for line in (header, *every)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(kept))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(line.rstrip() for line in lines)

@@ -31,6 +31,7 @@ from backtalk.wire.errors import Refused
 pytestmark = pytest.mark.filterwarnings("error")
 
 NOWHERE = "amqp://guest:guest@127.0.0.1:1/"
+EACH = {"batch": "per_sample"}
 
 
 def learning(data="Translate the text to Italian.", role="system instruction"):
@@ -351,13 +352,15 @@ def test_g10_empty_feedback_is_delivered_without_a_call(program):
 
 
 def test_g10_success_is_delivered_without_a_call(program):
-    """All answers are right: one empty gradient for each of them."""
+    """All answers are right: one empty gradient, or one for each of them."""
     system = learning()
     answer = asked(system, constant(["Hello", "Thank you"]))
     score, explanation = exact_match_evaluator(answer, answer.data)
-    explanation.backward()
+    explanation.backward(retain_graph=True)
     assert score.data == 2
-    assert texts(system) == ["", ""]
+    assert texts(system) == [""]
+    explanation.backward(policy=EACH)
+    assert texts(system) == [""] * 3
     assert backward_calls(program) == []
 
 
@@ -397,10 +400,22 @@ def test_an_edit_of_one_item_of_a_batch_is_shown_with_that_item_alone(program):
     edited = response.data
     edited[1] = "EDITED"
     response.data = edited
-    response.backward(Variable(["Be short.", "Be loud."]))
+    response.backward(Variable(["Be short.", "Be loud."]), policy=EACH)
     first, second = backward_calls(program)
     assert ("EDITED" in first, "EDITED" in second) == (False, True)
     assert samples(system) == [0, 1]
+
+
+def test_an_edit_of_one_item_stands_at_that_item_where_all_are_shown(program):
+    """One question about the whole batch: the text in its place is told of the second sample alone."""
+    response = asked(learning(), constant(["Hello", "Thank you"]))
+    edited = response.data
+    edited[1] = "EDITED"
+    response.data = edited
+    response.backward(Variable(["Be short.", "Be loud."]))
+    (prompt,) = backward_calls(program)
+    first, second = prompt.split("## Sample ")[1:]
+    assert ("EDITED" in first, "EDITED" in second) == (False, True)
 
 
 # ---- functions
@@ -517,7 +532,7 @@ async def test_several_ends_are_awaited_as_well(program):
 def test_feedback_may_be_one_text_for_each_item(program):
     """Each goes to its own item, empty ones cost nothing."""
     system, words = learning(), learning(["Hello", "Thank you", "Good morning"], role="text")
-    asked(system, words).backward(Variable(["Be short.", "", "Be loud."]))
+    asked(system, words).backward(Variable(["Be short.", "", "Be loud."]), policy=EACH)
     for variable in (system, words):
         assert samples(variable) == [0, 1, 2]
         assert [bool(text) for text in texts(variable)] == [True, False, True]
@@ -527,9 +542,9 @@ def test_feedback_may_be_one_text_for_each_item(program):
 
 
 def test_one_text_of_feedback_is_said_of_every_item(program):
-    """A gradient for each of them."""
+    """A gradient for each of them, where that is wanted."""
     system = learning()
-    asked(system, constant(["Hello", "Thank you"])).backward(said("Be short."))
+    asked(system, constant(["Hello", "Thank you"])).backward(said("Be short."), policy=EACH)
     assert samples(system) == [0, 1]
     assert all("Be short" in text for text in texts(system))
 
@@ -550,7 +565,7 @@ def test_an_item_that_failed_is_none_and_the_others_are_kept(program):
         response = asked(system, constant(["Hello", "poison", "Thank you"]))
     assert [item is None for item in response.data] == [False, True, False]
     assert ["error" in one for one in response.completions] == [False, True, False]
-    response.backward(said("Be short."))
+    response.backward(said("Be short."), policy=EACH)
     assert samples(system) == [0, 2]
 
 
@@ -569,7 +584,7 @@ def test_a_gradient_that_failed_is_told_of_and_the_others_are_kept(program):
     with pytest.warns(
         PartialWarning, match=r"1 of the questions failed; the first, about .*upstream_rejected"
     ):
-        response.backward(said("Be short."))
+        response.backward(said("Be short."), policy=EACH)
     assert samples(system) == [0, 2]
     with pytest.raises(RuntimeError, match="already"):
         response.backward(said())
@@ -583,7 +598,7 @@ def test_the_warning_names_what_was_asked_about_by_its_role(program):
     with pytest.warns(
         PartialWarning, match="1 of the questions failed; the first, about 'house rules': upstream"
     ):
-        response.backward(said("Be short."))
+        response.backward(said("Be short."), policy=EACH)
 
 
 def test_a_graph_that_is_too_large_for_a_message_is_told_with_the_remedy(program):
@@ -629,8 +644,8 @@ def test_warnings_point_at_the_line_of_the_program(program):
     program.model.rule(status=400, match="Thank")
     with warnings.catch_warnings(record=True) as also:
         warnings.simplefilter("always")
-        clean.backward(said())
-        backtalk.backward([other], [said()])
+        clean.backward(said(), policy=EACH)
+        backtalk.backward([other], [said()], policy=EACH)
     assert [one.filename == __file__ for one in [*caught, *also]] == [True] * 4
 
 
@@ -639,7 +654,7 @@ def test_a_batch_split_into_jobs_gives_gradients_for_all_its_items_in_order(prog
     system, words = learning(), learning([f"word {at}" for at in range(21)], role="text")
     response = asked(system, words, items_per_job=4)
     assert ["word" in str(item) for item in response.data] == [True] * 21
-    response.backward(Variable([f"Feedback number {at}." for at in range(21)]))
+    response.backward(Variable([f"Feedback number {at}." for at in range(21)]), policy=EACH)
     for variable in (words, system):
         told = [int(re.search(r"number (\d+)", text)[1]) for text in texts(variable)]
         assert told == list(range(21))
@@ -649,11 +664,13 @@ def test_a_batch_split_into_jobs_gives_gradients_for_all_its_items_in_order(prog
 def test_samples_of_a_prompt_count_through_a_batch_that_was_split(program):
     """Whatever jobs a batch was split into, an entry says which item of the batch it concerns."""
     system = learning()
-    asked(system, constant([f"word {at}" for at in range(21)]), items_per_job=4).backward(said())
+    response = asked(system, constant([f"word {at}" for at in range(21)]), items_per_job=4)
+    response.backward(said(), policy=EACH)
     assert samples(system) == list(range(21))
 
 
-def test_a_batch_split_into_jobs_is_the_same_program(program):
+@pytest.mark.parametrize("batch", ["per_sample", "digest"])
+def test_a_batch_split_into_jobs_is_the_same_program(program, batch):
     """Answers and gradients are those of one job, up to ids and samples."""
     told = []
     for items_per_job in (2, 16):
@@ -665,7 +682,8 @@ def test_a_batch_split_into_jobs_is_the_same_program(program):
         program.model.rule(status=400, match="poison")
         with pytest.warns(PartialWarning, match="1 of 5"):
             response = asked(system, words, items_per_job=items_per_job)
-        response.backward(Variable(["One.", "Two.", "Three.", "Four.", "Five."]))
+        feedback = Variable(["One.", "Two.", "Three.", "Four.", "Five."])
+        response.backward(feedback, policy={"batch": batch})
         told.append((response.data, texts(system), texts(words), samples(words)))
     assert told[0] == told[1]
 
@@ -677,8 +695,8 @@ def test_a_job_of_a_split_batch_that_failed_leaves_items_that_failed(program):
     with pytest.warns(PartialWarning, match="2 of 5"):
         response = asked(system, constant(["a", "b", "poison 1", "poison 2", "c"]), items_per_job=2)
     assert [item is None for item in response.data] == [False, False, True, True, False]
-    response.backward(said("Be short."))
-    assert len(system.grad) == 3
+    response.backward(said("Be short."), policy=EACH)
+    assert samples(system) == [0, 1, 4]
 
 
 def test_a_list_of_variables_hears_item_by_item(program):

@@ -16,7 +16,7 @@ def test_the_guide_runs_as_it_stands(program, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     promised = re.findall(r"print\(.*\)  # ([^\w\[]?.*)$", "".join(blocks), re.MULTILINE)
     shown = [line for line in promised if not line.startswith("prompt_tokens")]
-    assert len(shown) == 5
+    assert len(shown) == 6
     assert [line for line in shown if line not in printed] == []
     assert "capital" in names["translator"].prompt.data
     assert (tmp_path / "response.json").exists()

@@ -11,12 +11,13 @@ from backtalk.functional import exact_match_evaluator
 from backtalk.models.backward import forget_backward_model_client
 from backtalk.models.openai import OpenAI
 
+POLICIES = ("per_sample", "digest")
 WORDS = ["Hello", "Goodbye", "Thank you"]
 WANTED = ["ciao", "arrivederci", "danke"]
 ITEMS, PER_JOB = 24, 4
 
 
-def run():
+def run(batch):
     """Run the program once and return its answer, the tape, and what its parameters heard."""
     rule = Parameter("Translate the message into Italian.", role="rule")
     manner, tone = Parameter(" Be brief.", role="manner"), Parameter(" Be kind.", role="tone")
@@ -29,7 +30,7 @@ def run():
     response = chat(OpenAI(), messages, inputs={"word": words})
     response.data = [one.lower() for one in response.data]
     score, explanation = exact_match_evaluator(response, [WANTED[at % 3] for at in range(ITEMS)])
-    explanation.backward()
+    explanation.backward(policy={"batch": batch})
     return (
         score.data,
         canonical(explanation.graph().as_json()),
@@ -63,19 +64,21 @@ def canonical(tape):
 
 @pytest.fixture(scope="module")
 def runs(new_stage):
-    """Run the program with one forward worker and with four."""
+    """Run the program with one forward worker and with four, under both policies for batches."""
     set_backward_model_client("openai/gpt-4o")
     found = {}
     for workers in (1, 4):
         with Elsewhere(new_stage, forward=workers) as elsewhere:
-            found[workers] = (*run(), elsewhere.model.total)
+            for batch in POLICIES:
+                elsewhere.model.reset()
+                found[workers, batch] = (*run(batch), elsewhere.model.total)
     forget_backward_model_client()
     return found
 
 
 def test_the_program_is_worth_comparing(runs):
     """Six jobs, an addition, slices and a concat, an edit and an evaluation; some answers right, and some wrong."""
-    score, tape, (rule, manner, tone), calls = runs[1]
+    score, tape, (rule, manner, tone), calls = runs[1, "per_sample"]
     assert score == 16
     counted = Counter(operation["op"] for operation in tape["graph"]["operations"])
     assert counted == {"add": 1, "slice": 6, "chat_completion": 6, "concat": 1, "edit": 1, "evaluate": 1}
@@ -83,21 +86,32 @@ def test_the_program_is_worth_comparing(runs):
     assert (len(tone), len(rule), len(manner), calls) == (ITEMS, 1, 1, ITEMS + 8 * 2)
 
 
-def test_four_workers_give_the_same_graph(runs):
+def test_a_digest_of_it_asks_less(runs):
+    """A question for each job and text, and one to merge what the jobs said of the text that they read as it is."""
+    score, _, heard, calls = runs[1, "digest"]
+    assert score == 16
+    assert [[item for item, _, _ in one] for one in heard] == [[None]] * 3
+    assert calls == ITEMS + 6 * 2 + 1
+
+
+@pytest.mark.parametrize("batch", POLICIES)
+def test_four_workers_give_the_same_graph(runs, batch):
     """Each variable and each operation, in the same order, with the same data."""
-    assert runs[4][1]["graph"] == runs[1][1]["graph"]
+    assert runs[4, batch][1]["graph"] == runs[1, batch][1]["graph"]
 
 
-def test_four_workers_give_the_same_gradients(runs):
+@pytest.mark.parametrize("batch", POLICIES)
+def test_four_workers_give_the_same_gradients(runs, batch):
     """Text by text, each of the same item, in the same order; and as many calls."""
-    assert runs[4][1]["gradients"] == runs[1][1]["gradients"]
-    assert runs[4][2] == runs[1][2]
-    assert (runs[4][0], runs[4][3]) == (runs[1][0], runs[1][3])
+    one, four = runs[1, batch], runs[4, batch]
+    assert four[1]["gradients"] == one[1]["gradients"]
+    assert four[2] == one[2]
+    assert (four[0], four[3]) == (one[0], one[3])
 
 
 def test_a_canonical_form_tells_graphs_apart(runs):
     """It forgets ids and nothing else: who reads what is still told."""
-    tape = runs[1][1]
+    tape = runs[1, "per_sample"][1]
     operation = next(one for one in tape["graph"]["operations"] if one["op"] == "concat")
     swapped = {**operation, "inputs": [*operation["inputs"][1:], operation["inputs"][0]]}
     operations = [swapped if one is operation else one for one in tape["graph"]["operations"]]

@@ -13,12 +13,14 @@ from backtalk.autodiff.variable import Gradient, Variable
 from backtalk.autodiff.warn import warn
 from backtalk.client import Client, Refused, TooLarge
 from backtalk.models.backward import BackwardModelClient, chosen
-from backtalk.wire.errors import Code
+from backtalk.wire.codec import validate
+from backtalk.wire.errors import Code, invalid
 from backtalk.wire.evaluations import explains_itself
 from backtalk.wire.feedback import Feedback, FeedbackItem, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import Options
 from backtalk.wire.operations import Concat
+from backtalk.wire.policy import Policy
 
 
 def backward(
@@ -27,12 +29,14 @@ def backward(
     retain_graph: bool | None = None,  # noqa: FBT001
     create_graph: bool = False,  # noqa: FBT001, FBT002
     inputs: Variable | Sequence[Variable] | None = None,
+    policy: Mapping[str, Any] | None = None,
 ) -> None:
     """Turn feedback on several Variables into gradients of their leaves, in one pass; see `Variable.backward`.
 
-    `gradients` are aligned with `variables`: the feedback on each, None for evaluations.
+    `gradients` are aligned with `variables`: the feedback on each, None for evaluations. `policy` says how it is asked;
+    of a batch there is one gradient unless it says otherwise.
     """
-    prepared = _prepared(variables, gradients, inputs, retain=_retains(retain_graph, create_graph))
+    prepared = _prepared(variables, gradients, inputs, policy, retain=_retains(retain_graph, create_graph))
     prepared.finish(current().run(prepared.send))
 
 
@@ -42,9 +46,10 @@ async def abackward(
     retain_graph: bool | None = None,  # noqa: FBT001
     create_graph: bool = False,  # noqa: FBT001, FBT002
     inputs: Variable | Sequence[Variable] | None = None,
+    policy: Mapping[str, Any] | None = None,
 ) -> None:
     """Do what `backward` does, without blocking the event loop."""
-    prepared = _prepared(variables, gradients, inputs, retain=_retains(retain_graph, create_graph))
+    prepared = _prepared(variables, gradients, inputs, policy, retain=_retains(retain_graph, create_graph))
     prepared.finish(await current().arun(prepared.send))
 
 
@@ -114,6 +119,7 @@ def _prepared(
     variables: Variable | Sequence[Variable],
     gradients: Variable | Sequence[Variable | None] | None,
     inputs: Variable | Sequence[Variable] | None,
+    policy: Mapping[str, Any] | None,
     *,
     retain: bool,
 ) -> _Pass:
@@ -148,9 +154,20 @@ def _prepared(
         wrt=tuple(wanted),
         model=model.model if model else None,
         arguments=dict(model.completion_args) if model else {},
+        # one gradient for each Variable and call, however many items: what an optimizer reads
+        policy=_policy({"batch": "digest", **(policy or {})}),
         backtalk=Options(endpoint=model.endpoint) if model else Options(),
     )
     return _Pass(graph, feedback, steps, wanted, retain, model)
+
+
+def _policy(stated: Mapping[str, Any]) -> Policy:
+    if stated.get("summary"):
+        raise ValueError("policy: a summary is no gradient, and grad is a list of these; leave it out")
+    try:
+        return validate(dict(stated), Policy)
+    except Refused as refused:
+        raise invalid(f"policy/{refused.error.details['path']}", str(refused).partition(": ")[2]) from refused
 
 
 def _item(graph: Graph, root: Read, said: Variable | None) -> FeedbackItem:

@@ -19,7 +19,7 @@ from backtalk.wire.errors import Code
 from backtalk.wire.jobs import CompletionJob, CompletionResult
 from backtalk.wire.messages import MAX_BATCH
 
-ITEMS_PER_JOB: Final = 16
+ITEMS_PER_JOB: Final = 64
 
 
 class Response(Variable):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from backtalk.autodiff import values
@@ -133,6 +133,7 @@ class Variable(Differentiable):
         retain_graph: bool | None = None,  # noqa: FBT001
         create_graph: bool = False,  # noqa: FBT001, FBT002
         inputs: Variable | Sequence[Variable] | None = None,
+        policy: Mapping[str, Any] | None = None,
     ) -> None:
         """Turn feedback on this Variable into gradients of the leaves it was computed from, appended to their `grad`.
 
@@ -144,7 +145,8 @@ class Variable(Differentiable):
 
         `gradient` is the feedback: one text, or for a batch one text for each item or one for all; an evaluation needs
         none. `inputs` are the leaves to differentiate, by default all that require a gradient. The graph serves once,
-        unless `retain_graph`. Gradients are texts and no operations: `create_graph` must be False.
+        unless `retain_graph`. Gradients are texts and no operations: `create_graph` must be False. What the items of a
+        batch share has one gradient, with `policy={"batch": "per_sample"}` one for each; docs/wire.md tells of others.
 
         Raises RuntimeError where there is nothing to go back through, a second time through the same graph, and for
         `inputs` that are no leaves; Refused where the worker could not do it. What failed in part is told in a
@@ -152,7 +154,7 @@ class Variable(Differentiable):
         """
         from backtalk.autodiff.backward import backward  # noqa: PLC0415  it reads Variables
 
-        backward([self], [gradient], retain_graph=retain_graph, create_graph=create_graph, inputs=inputs)
+        backward([self], [gradient], retain_graph, create_graph, inputs, policy)
 
     async def abackward(
         self,
@@ -160,13 +162,12 @@ class Variable(Differentiable):
         retain_graph: bool | None = None,  # noqa: FBT001
         create_graph: bool = False,  # noqa: FBT001, FBT002
         inputs: Variable | Sequence[Variable] | None = None,
+        policy: Mapping[str, Any] | None = None,
     ) -> None:
         """Do what `backward` does, without blocking the event loop."""
         from backtalk.autodiff.backward import abackward  # noqa: PLC0415  it reads Variables
 
-        await abackward(
-            [self], [gradient], retain_graph=retain_graph, create_graph=create_graph, inputs=inputs
-        )
+        await abackward([self], [gradient], retain_graph, create_graph, inputs, policy)
 
     def graph(self) -> Tape:
         """Return all that led to this Variable, with the gradients found so far. A notebook draws it.
@@ -235,7 +236,7 @@ class Parameter(Variable):
 class Gradient(Variable):
     """Criticism of a value: its text, and in `entry` the operation, input, sample and feedback it comes from.
 
-    `about` is the id of the value; `item` the item of the program's batch that it concerns, None where it is no batch.
+    `about` is the id of the value; `item` the item of the program's batch that it concerns, None where it concerns all.
     """
 
     def __init__(self, entry: Entry, about: str, start: int = 0) -> None:

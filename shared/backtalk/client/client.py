@@ -136,7 +136,8 @@ class Client:
         >>> await client.feedback(result.graph, {result.output: "Too long."}, policy={"batch": "digest"})  # doctest: +SKIP
 
         With `split`, feedback on a large batch goes out as so many messages, which as many workers share; the answer is
-        that of one message. Budgets of the policy then count for each of them.
+        that of one message. Budgets of the policy then count for each of them, and steps that were taken once for the
+        whole batch are asked about by each.
         """
         if graph is None:
             raise Refused(

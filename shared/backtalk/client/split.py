@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
 from backtalk.wire.answer import status_of
 from backtalk.wire.errors import invalid
-from backtalk.wire.feedback import Call, Feedback, Gradients
+from backtalk.wire.feedback import Feedback, Gradients
 from backtalk.wire.graph import Graph
+from backtalk.wire.places import Places, call_order, failure_order
 from backtalk.wire.policy import Policy
 from backtalk.wire.usage import total
-
-_LAST: Final = 1 << 62
 
 
 def parts_of(feedback: Feedback, graph: Graph, count: int) -> list[Feedback]:
@@ -37,7 +35,8 @@ def parts_of(feedback: Feedback, graph: Graph, count: int) -> list[Feedback]:
     count = min(count, length)
     bounds = [at * length // count for at in range(count + 1)]
     # a policy that is not stated stays with the worker, but for what a split cannot have
-    stated = policy.model_copy(update={"batch": "per_sample", "summary": False})
+    kept = {name: getattr(policy, name) for name in policy.model_fields_set - {"summary_characters"}}
+    stated = Policy(**kept | {"batch": "per_sample", "summary": False})
     return [
         feedback.model_copy(update={"samples": (bounds[at], bounds[at + 1]), "policy": stated})
         for at in range(count)
@@ -47,37 +46,40 @@ def parts_of(feedback: Feedback, graph: Graph, count: int) -> list[Feedback]:
 def whole(answers: Sequence[Gradients], graph: Graph, id: str) -> Gradients:
     """Return the answers to the parts of a batch, in their order, as if it had been one message.
 
-    A part that failed as a whole makes the answer `partial`; `error` says why.
+    What all samples read, and an operation without the batch wrote, each part has asked about by itself; and feedback
+    in one text on a batch that is wanted itself is an entry for each item. A part that failed as a whole makes the
+    answer `partial`; `error` says why.
     """
-    place = _places(graph)
+    places = Places(graph)
     ids = dict.fromkeys(id for answer in answers for id in answer.gradients)
     gradients = {
         id: tuple(
             sorted(
                 (entry for answer in answers for entry in answer.gradients.get(id, ())),
-                key=lambda entry: place(entry.operation, entry.input),
+                key=lambda entry: places.of(entry.operation, entry.input),
             )
         )
         for id in ids
     }
-    failures = tuple(
-        sorted(
-            (failure for answer in answers for failure in answer.failures),
-            key=lambda failure: place(failure.operation, failure.variable),
-        )
-    )
+    failures = (failure for answer in answers for failure in answer.failures)
     broken = [answer for answer in answers if answer.status == "failed"]
     status = status_of(
-        anything=any(gradients.values()) or len(broken) < len(answers), failures=bool(failures or broken)
+        anything=any(gradients.values()) or len(broken) < len(answers),
+        failures=any(answer.failures for answer in answers) or bool(broken),
     )
     operations = dict.fromkeys(id for answer in answers for id in answer.usage_by_operation)
     return Gradients(
         id=id,
         status=status,
         gradients=gradients,
-        failures=failures,
+        failures=tuple(sorted(failures, key=lambda one: failure_order(one, places))),
         usage=total(answer.usage for answer in answers),
-        calls=_in_order((call for answer in answers for call in answer.calls), place),
+        calls=tuple(
+            sorted(
+                (call for answer in answers for call in answer.calls),
+                key=lambda call: call_order(call, places),
+            )
+        ),
         usage_by_operation={
             id: total(answer.usage_by_operation.get(id, {}) for answer in answers) for id in operations
         },
@@ -90,34 +92,3 @@ def _samples(graph: Graph, id: str) -> int | None:
     if id not in graph.index.variables:
         raise invalid("feedback", f"{id!r} is not a variable of the graph; name one that is")
     return graph.samples(id)
-
-
-Place = Callable[[str | None, str | None], tuple[int, int]]
-
-
-def _places(graph: Graph) -> Place:
-    """Return what tells where on the tape an operation reads something: at a position, or a variable."""
-    known: dict[str, Mapping[str, int]] = {}
-
-    def place(operation: str | None, read: str | None) -> tuple[int, int]:
-        at = graph.index.operations.get(operation or "")
-        if operation is None or at is None:
-            return (-1, 0)
-        if operation not in known:
-            positions = graph.index.positions[at]
-            # the first read of a variable counts
-            known[operation] = {
-                name: number
-                for number, position in reversed(list(enumerate(positions)))
-                for name in (position.path, position.variable)
-            }
-        return (at, known[operation].get(read or "", _LAST))
-
-    return place
-
-
-def _in_order(calls: Iterable[Call], place: Place) -> tuple[Call, ...]:
-    def order(call: Call) -> Any:
-        return (*place(call.operation, call.inputs[0] if call.inputs else None), call.inputs)
-
-    return tuple(sorted(calls, key=order))

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from backtalk.local.simulated_fences import fenced, line
+from backtalk.local.simulated_fences import closing, fenced, headings, line
 from backtalk.local.simulated_mismatch import concluded
 
 NO_FEEDBACK = "NO FEEDBACK"
@@ -44,7 +44,7 @@ def is_backward_prompt(text: str) -> bool:
 
 def criticise(prompt: str) -> str:
     """A criticism of the variable that is asked about; of each by its number, where there are several."""
-    if _AS_JSON not in prompt:
+    if _AS_JSON not in closing(prompt):
         return _criticised(prompt)
     shown, *subjects = _parts(prompt, _SUBJECT)
     samples = {match[1]: text for match, text in _parts(shown[1], _SAMPLE)[1:] if match}
@@ -59,7 +59,7 @@ def criticise(prompt: str) -> str:
 
 def _parts(text: str, heading: re.Pattern[str]) -> list[tuple[re.Match[str] | None, str]]:
     """What stands before the first heading, and behind each."""
-    found = list(heading.finditer(text))
+    found = headings(text, heading)
     ends = [*(match.start() for match in found), len(text)]
     behind = [(match, text[match.end() : end]) for match, end in zip(found, ends[1:], strict=True)]
     return [(None, text[: ends[0]]), *behind]

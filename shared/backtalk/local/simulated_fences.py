@@ -14,5 +14,20 @@ def fenced(prompt: str) -> Iterator[tuple[str, str]]:
     return ((match["kind"], match["text"]) for match in _FENCE.finditer(prompt))
 
 
+def headings(prompt: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+    """The lines of the prompt itself that look like this; those inside its fences are others'."""
+    shut = [match.span() for match in _FENCE.finditer(prompt)]
+    return [
+        match
+        for match in pattern.finditer(prompt)
+        if not any(start < match.start() < end for start, end in shut)
+    ]
+
+
+def closing(prompt: str) -> str:
+    """What a prompt says in the end, behind its last fence."""
+    return prompt.rpartition("</fence-")[2]
+
+
 def line(text: str) -> str:
     return " ".join(text.split())
