@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from backtalk.places import Places, call_order, failure_order
 from backtalk.prompt import as_text
 from backtalk.wire.answer import status_of
 from backtalk.wire.feedback import Call, Entry, Failure, Feedback, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.kinds import Request
-from backtalk.wire.places import Places, call_order, failure_order
 from backtalk.wire.usage import total
 from backward_worker.ask import Paid
 from backward_worker.gradient import EMPTY, UNSAID, TextGradient

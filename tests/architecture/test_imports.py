@@ -88,7 +88,7 @@ def test_the_wire_imports_nothing_of_ours_and_only_pydantic(imports):
         ("aio_pika", "backtalk.transport.rabbitmq"),
         ("aiormq", "backtalk.transport.rabbitmq"),
         ("pamqp", "backtalk.transport.rabbitmq"),
-        ("openai", "backtalk.runtime.openai_model"),
+        ("openai", "backtalk.runtime.openai_client"),
         ("redis", "backtalk.runtime.redis_line"),
     ],
 )

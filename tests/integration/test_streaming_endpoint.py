@@ -10,7 +10,8 @@ import time
 import pytest
 
 from backtalk.local.simulated_model import SimulatedModel
-from backtalk.runtime.openai_model import ATTEMPTS, Endpoint, OpenAIModel
+from backtalk.runtime.openai_client import Endpoint
+from backtalk.runtime.openai_model import ATTEMPTS, OpenAIModel
 from backtalk.wire.errors import BacktalkError, Code, Refused, Unavailable
 
 STREAM = "text/event-stream"

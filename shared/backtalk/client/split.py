@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backtalk.places import Places, call_order, failure_order
 from backtalk.wire.answer import status_of
 from backtalk.wire.errors import invalid
 from backtalk.wire.feedback import Feedback, Gradients
 from backtalk.wire.graph import Graph
-from backtalk.wire.places import Places, call_order, failure_order
 from backtalk.wire.policy import Policy
 from backtalk.wire.usage import total
 

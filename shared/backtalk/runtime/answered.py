@@ -59,7 +59,7 @@ class BadBody(Exception):
 def completion_of(response: httpx2.Response, endpoint: str) -> dict[str, Any]:
     """Return the completion that a whole response holds."""
     if not response.is_success:
-        raise by_status(response.status_code, response.text, None, endpoint, response.headers)
+        raise refusal(response, endpoint)
     try:
         body = from_json(response.content, allow_inf_nan=False)
     except ValueError:
@@ -79,6 +79,22 @@ def checked(body: Any, endpoint: str) -> dict[str, Any]:
 def kind_of(response: httpx2.Response) -> str:
     """Return the content type, or words for its absence."""
     return str(response.headers.get("content-type", "no content type")).lower()
+
+
+def refusal(response: httpx2.Response, endpoint: str) -> BacktalkError:
+    """Return what a response means whose status is no success."""
+    message, code = _error_in(response)
+    return by_status(response.status_code, message, code, endpoint, response.headers)
+
+
+def _error_in(response: httpx2.Response) -> tuple[str, str | None]:
+    """Return what an endpoint says of an error, and OpenAI's code for it; other bodies are told as they are."""
+    try:
+        error = from_json(response.content)["error"]
+        message, code = error["message"], error.get("code")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return response.text, None
+    return (message if isinstance(message, str) else response.text), code if isinstance(code, str) else None
 
 
 def by_status(

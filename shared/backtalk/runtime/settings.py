@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backtalk.runtime.openai_model import Endpoint
+from backtalk.runtime.openai_client import Endpoint
 from backtalk.transport.topology import CONSUMER_TIMEOUT_MS, DEFAULT_URL
 from backtalk.wire.errors import Refused
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
