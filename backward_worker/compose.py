@@ -5,10 +5,11 @@ Untrusted texts stand between fences whose boundary derives from all of them, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -123,15 +124,28 @@ def _context(context: Context | None, fence: Fence) -> str:
     return _template("context").render(context=context.items, left_out=context.left_out, fence=fence)
 
 
+_INCLUDE: Final = re.compile(r'\{% include "(\w+\.jinja)" %\}\n')
+
+
 @cache
 def _instructions(several: bool, samples: bool, context: bool) -> str:  # noqa: FBT001
     return _template("instructions").render(several=several, samples=samples, context=context)
 
 
+class _Whole(PackageLoader):
+    """Puts what a template includes in its place: a context for each include takes longer than its words."""
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool] | None]:
+        source, path, fresh = super().get_source(environment, template)
+        return _INCLUDE.sub(lambda found: self.get_source(environment, found[1])[0], source), path, fresh
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("backward_worker", "prompts"),
+        loader=_Whole("backward_worker", "prompts"),
         undefined=StrictUndefined,
         auto_reload=False,
         autoescape=False,  # noqa: S701  the reader is a model, and the fences keep texts apart

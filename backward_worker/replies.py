@@ -15,6 +15,7 @@ NOTHING: Final = "NO FEEDBACK"
 # a reply of nothing but braces is not worth more looks
 _LOOKS: Final = 200
 _BRACE: Final = re.compile(r"\{")
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 class Unusable(Exception):
@@ -63,7 +64,7 @@ def _value(value: Any) -> TextGradient | None:
 
 def _is_text(said: str) -> bool:
     """Tell whether a text can be sent on: JSON may spell half of a surrogate pair, which is no character."""
-    return not any("\ud800" <= character <= "\udfff" for character in said)
+    return said.isascii() or not _HALF.search(said)
 
 
 def _objects(said: str, count: int) -> Iterator[dict[str, Any]]:
