@@ -11,7 +11,7 @@ help:
 	@echo "make learn     set up and let a vague prompt learn from exact matches: no key and no broker needed"
 	@echo "make test      set up and run the whole test suite"
 	@echo "make check     ruff, mypy, import-linter"
-	@echo "make bench     measure speed beside bare aio-pika consumers (about 5 minutes)"
+	@echo "make bench     measure speed beside bare aio-pika consumers and TextGrad (about 8 minutes)"
 	@echo "make setup     only make .venv with everything in it"
 	@echo "make schemas   write docs/schemas anew from the models"
 	@echo "make format    let ruff format the code"
@@ -67,4 +67,4 @@ schemas: setup
 	@$(BIN)/backtalk schemas
 
 clean:
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,9 +42,9 @@ class Seeding:
             _check_explained(writer_of(self.graph, item.variable), item.variable, f"{path}/text")
         items, samples = self._items(item.variable), self.graph.samples(item.variable)
         if isinstance(item.text, tuple):
-            _check_length(f"{path}/text", "texts", len(item.text), items, item.variable)
+            _check_length(f"{path}/text", "text", len(item.text), items, item.variable)
         if isinstance(item.score, tuple):
-            _check_length(f"{path}/score", "scores", len(item.score), samples, item.variable)
+            _check_length(f"{path}/score", "score", len(item.score), samples, item.variable)
         if self.samples is not None and (samples is None or self.samples[1] > samples):
             problem = f"has {samples} items" if samples else "is a single value"
             raise invalid(
@@ -107,8 +107,8 @@ def _check_length(path: str, what: str, count: int, length: int | None, variable
     if count != length:
         raise invalid(
             path,
-            f"has {count} {what}, but variable {variable!r} is "
-            f"{f'a batch of {length}' if length else 'no batch'}; send one for each item, or a single one",
+            f"has {count} {what}s, but variable {variable!r} is "
+            f"{f'a batch of {length}' if length else 'no batch'}; send one {what} for each item, or a single one",
         )
 
 
