@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from backtalk.runtime.emit import Emit
 from backtalk.runtime.model import Model
 from backtalk.wire.errors import Code, Refused
@@ -32,19 +34,21 @@ async def differentiate(
         model.check(body.backtalk.endpoint)
     work = Work.of(body, policy or Policy())
     named = body.model or backward_model
-    await _check_calls(work, named)
+    await _check_calls(work, named, model)
     budget = Budget(work.policy.max_calls, work.policy.max_tokens)
     asker = ModelAsker(model, body.backtalk.endpoint, named, body.arguments, budget)
     done = await work.run(asker)
     return answer(request, work.graph, done, asker.paid)
 
 
-async def _check_calls(work: Work, named: str | None) -> None:
+async def _check_calls(work: Work, named: str | None, model: Model) -> None:
     """Refuse what cannot be done with the calls that are allowed, before the first is made."""
     allowed = work.policy.max_calls
     if allowed is None:
         return
-    cost = await cost_of(work, named)
+    cost = await cost_of(
+        work, named, over=partial(model.over, "the calls of this graph could not be counted")
+    )
     if cost.calls > allowed:
         raise Refused(
             Code.BUDGET_EXCEEDED,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from backtalk.prompt import FailedItem
 from backtalk.wire.errors import Error, Refused, invalid
@@ -17,10 +16,13 @@ from backward_worker.compose import Questions, Showing, Tally, questions, questi
 from backward_worker.context import Context, Roots
 from backward_worker.fit import fitted, size_of
 from backward_worker.gradient import TextGradient
+from backward_worker.ranges import ranges_of
 from backward_worker.reads import Reads
 from backward_worker.step import Step
 from backward_worker.tokens import estimated
 from backward_worker.trace import depth_of
+
+_AT_A_TIME: Final = 200
 
 
 class Shown(Showing, Protocol):
@@ -62,19 +64,24 @@ class Group:
         return self._questions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Groups:
     """The groups of a step, and why samples are in none that should be."""
 
     groups: Sequence[Group]
     broken: Mapping[int, Error] = field(default_factory=dict)
 
+    @cached_property
+    def showing(self) -> Mapping[int | None, Group]:
+        """The group that shows each sample."""
+        return {sample: group for group in self.groups for sample in group.samples}
 
-def groups_of(step: Step[TextGradient], kind: Kind, policy: Policy, roots: Roots | None) -> Groups:
+
+async def groups_of(step: Step[TextGradient], kind: Kind, policy: Policy, roots: Roots | None) -> Groups:
     """Return the groups of a step. Where nothing was criticised there is nothing to ask."""
     grouping = _Grouping(step, kind, policy, roots)
     if step.batch is not None and policy.batch == "digest":
-        return grouping.several()
+        return await grouping.several()
     wanted = dict.fromkeys(target.sample for target in step.targets)
     criticised = [sample for sample in wanted if is_criticised(step, sample)]
     return Groups([grouping.single(number, sample) for number, sample in enumerate(criticised)])
@@ -104,11 +111,12 @@ class _Grouping:
 
         return Group(number, (sample,), self._depth([sample]), "", None, compose)
 
-    def several(self) -> Groups:
+    async def several(self) -> Groups:
         """Return the groups of a batch: one, or about the square root of its number where that is too much for one."""
         cases: dict[int, Shown] = {}
         broken: dict[int, Error] = {}
         for sample in self._criticised:
+            await _others_first(sample)
             try:
                 cases[sample] = self._case(sample)
             except Refused as refused:
@@ -116,7 +124,7 @@ class _Grouping:
         if not cases:
             return Groups((), broken)
         samples = list(cases)
-        ranges = _ranges(*self._sizes(cases), self._room)
+        ranges = ranges_of(*await self._sizes(cases), self._room)
         return Groups(
             [
                 self._group(number, len(ranges), {sample: cases[sample] for sample in samples[start:stop]})
@@ -125,16 +133,17 @@ class _Grouping:
             broken,
         )
 
-    def _sizes(self, cases: Mapping[int, Shown]) -> tuple[list[int], int]:
+    async def _sizes(self, cases: Mapping[int, Shown]) -> tuple[list[int], int]:
         """Return how many tokens each sample takes in a prompt, and how many there are whichever it shows."""
         first = next(iter(cases.values()))
         common = size_of(first) - size_of(first.after(first))
         # what is longer than half a prompt is cut, not shown to fewer samples
         shared = min(common, self._room // 2) + self._asked([(None, first)])
-        return [
-            size_of(case.after(first)) + self._asked([(sample, case)], shared=False)
-            for sample, case in cases.items()
-        ], shared
+        sizes = []
+        for sample, case in cases.items():
+            await _others_first(sample)
+            sizes.append(size_of(case.after(first)) + self._asked([(sample, case)], shared=False))
+        return sizes, shared
 
     def _group(self, number: int, count: int, cases: Mapping[int, Shown]) -> Group:
         told = "" if count == 1 else f"Part {number + 1} of {count}. "
@@ -212,28 +221,7 @@ class _Grouping:
         return 1 + depth_of(self.step, samples)
 
 
-def _ranges(sizes: Sequence[int], common: int, room: int) -> Sequence[tuple[int, int]]:
-    """Return groups of neighbours: one if all fit, else about the square root of their number, as even as can be.
-
-    A group that does not fit is divided further; what does not fit alone is a group by itself.
-    """
-    if common + sum(sizes) <= room:
-        return [(0, len(sizes))]
-    count = math.isqrt(len(sizes) - 1) + 1 if len(sizes) > 1 else 1
-    bounds = [round(at * len(sizes) / count) for at in range(count + 1)]
-    return [
-        (start + first, start + last)
-        for start, stop in pairwise(bounds)
-        for first, last in _packed(sizes[start:stop], room - common)
-    ]
-
-
-def _packed(sizes: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
-    """Yield groups of neighbours of at most so much, each as long as can be."""
-    start, taken = 0, 0
-    for at, size in enumerate(sizes):
-        if at > start and taken + size > room:
-            yield start, at
-            start, taken = at, 0
-        taken += size
-    yield start, len(sizes)
+async def _others_first(sample: int) -> None:
+    """Let other work go on now and then: a batch may have any number of samples."""
+    if sample % _AT_A_TIME == 0:
+        await asyncio.sleep(0)

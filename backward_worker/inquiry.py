@@ -7,7 +7,7 @@ by itself, or all of them at once. What samples share is asked of every group, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TypeAlias
@@ -53,20 +53,20 @@ class Inquiry:
         return [self._outcome(target) for target in self.step.targets]
 
     async def _outcome(self, target: Target) -> Outcome[TextGradient]:
-        broken = self._groups.broken
+        found = await self._groups.get()
         if target.sample is None:
-            outcome = await self._of_all(target)
-            return _partly(outcome, next(iter(broken.values()))) if broken else outcome
-        if target.sample in broken:
-            return broken[target.sample]
-        group = self._showing.get(target.sample)
+            outcome = await self._of_all(target, found)
+            return _partly(outcome, next(iter(found.broken.values()))) if found.broken else outcome
+        if target.sample in found.broken:
+            return found.broken[target.sample]
+        group = found.showing.get(target.sample)
         return EMPTY if group is None else await self._answer(group, target)
 
-    async def _of_all(self, target: Target) -> Outcome[TextGradient]:
+    async def _of_all(self, target: Target, found: Groups) -> Outcome[TextGradient]:
         """Return what all groups say about what they share."""
-        groups = self._groups.groups
+        groups = found.groups
         if not groups:
-            return next(iter(self._groups.broken.values()), EMPTY)
+            return next(iter(found.broken.values()), EMPTY)
         if len(groups) == 1:
             return await self._answer(groups[0], target)
         return await self._merged(
@@ -74,20 +74,15 @@ class Inquiry:
         )
 
     @cached_property
-    def _groups(self) -> Groups:
-        return groups_of(self.step, self.kind, self.desk.policy, self.desk.roots)
+    def _groups(self) -> Once[Groups]:
+        return Once(partial(groups_of, self.step, self.kind, self.desk.policy, self.desk.roots))
 
     @cached_property
-    def _showing(self) -> Mapping[int | None, Group]:
-        """The group that shows each sample."""
-        return {sample: group for group in self._groups.groups for sample in group.samples}
-
-    @cached_property
-    def _wanted(self) -> Mapping[int | None, Sequence[Target]]:
-        """What is wanted of each sample."""
-        found: dict[int | None, list[Target]] = {}
+    def _wanted(self) -> Mapping[int | None, Collection[str]]:
+        """The paths that are wanted of each sample, in order."""
+        found: dict[int | None, dict[str, None]] = {}
         for target in self.step.targets:
-            found.setdefault(target.sample, []).append(target)
+            found.setdefault(target.sample, {})[target.position.path] = None
         return found
 
     async def _answer(self, group: Group, target: Target) -> Answer:
@@ -104,11 +99,16 @@ class Inquiry:
     def _subjects(self, group: Group, path: str | None) -> Sequence[Subject]:
         """Return what one question is about: the targets in a group, of one position or of all."""
         return [
-            Subject(target.position.path, sample)
+            Subject(one, sample)
             for sample in dict.fromkeys((None, *group.samples))
-            for target in self._wanted.get(sample, ())
-            if path in (None, target.position.path)
+            for one in self._paths(sample, path)
         ]
+
+    def _paths(self, sample: int | None, path: str | None) -> Collection[str]:
+        wanted = self._wanted.get(sample, {})
+        if path is None:
+            return wanted
+        return (path,) if path in wanted else ()
 
     async def _answers(self, group: Group, subjects: Sequence[Subject]) -> Answers:
         """Ask about some texts at once; what the reply lacks is asked about by itself."""

@@ -50,6 +50,9 @@ class ScriptedModel:
         if endpoint not in self._endpoints:
             raise invalid("backtalk/endpoint", f"{endpoint!r} is not configured; name another one")
 
+    def over(self, waited):
+        return None
+
     async def complete(self, endpoint, body, listener=None, *, place):
         self.check(endpoint)
         self.asked.append(endpoint)

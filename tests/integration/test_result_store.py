@@ -324,6 +324,57 @@ async def test_work_whose_claim_was_lost_is_not_safe(stage, own_redis):
         await stage.until(lambda: not record.safe)
 
 
+async def test_a_slow_moment_at_the_beginning_loses_nothing(stage, own_redis):
+    """What was paid is found at the second look, and the claim is kept."""
+    async with store_of(stage, own_redis.url) as first:
+        record = await first.open("k")
+        entry = record.entry("openai", {}, "here")
+        await record.remember(entry, FINE)
+        await record.close()
+    async with store_of(stage, own_redis.url, claim_seconds=DEAD_AFTER) as second:
+        async with Redis.from_url(own_redis.url) as admin:
+            await admin.execute_command("CLIENT", "PAUSE", 250, "ALL")
+            record = await second.open("k")
+            assert record.recall(entry) == FINE
+            await asyncio.sleep(2 * DEAD_AFTER)
+            assert await admin.exists(record.claim_key)
+        assert record.safe
+        await record.close()
+
+
+async def test_a_claim_whose_release_was_lost_is_still_ours(stage, redis):
+    """Nobody waits for oneself."""
+    async with store_of(stage, redis) as store:
+        await store.open("k")
+        async with asyncio.timeout(1):
+            again = await store.open("k")
+        await again.close()
+
+
+async def test_a_claim_that_ran_out_is_taken_again(stage, redis):
+    """The worker was late, not gone: what it remembered is there, and nobody else got in."""
+    async with store_of(stage, redis, claim_seconds=DEAD_AFTER) as store, Redis.from_url(redis) as admin:
+        record = await store.open("k")
+        await record.remember(record.entry("openai", {}, "here"), FINE)
+        await admin.delete(record.claim_key)
+        async with asyncio.timeout(5):
+            while not await admin.exists(record.claim_key):
+                await asyncio.sleep(0.01)
+        assert record.safe
+        await record.close()
+
+
+async def test_many_megabytes_at_once_are_remembered(stage, redis):
+    """The limit is for a Redis that says nothing, not for one that is given much."""
+    large = Completion({"choices": [{"message": {"content": "x" * 1_000_000}}]})
+    async with store_of(stage, redis) as store:
+        record = await store.open("k")
+        entries = [record.entry("openai", {}, f"items/{at}") for at in range(48)]
+        await asyncio.gather(*(record.remember(entry, large) for entry in entries))
+        assert (record.safe, store.line.up, store.counts.calls_remembered) == (True, True, 48)
+        await record.close()
+
+
 @pytest.mark.parametrize("trouble", ["nobody", "silence", "password", "http", "name"])
 async def test_a_store_that_is_not_there_costs_no_job(stage, redis, black_hole, job, trouble):
     """Neither at the start nor later, and next to no time."""

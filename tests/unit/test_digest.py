@@ -1,5 +1,6 @@
 """One gradient of all samples for what they share: who is asked about what, and what comes of it."""
 
+import asyncio
 import json
 import re
 import sys
@@ -439,3 +440,21 @@ async def test_a_call_without_a_message_is_no_trouble(
         answer = await go_back(scripted(always("x")), graph, ("out", "Wrong."), policy=policy)
         assert answer.status == "completed"
         assert {one.text for id in "qr" for one in answer.gradients[id]} == {"x"}
+
+
+async def test_a_large_batch_lets_other_work_go_on(scripted, go_back, batch_of, always):
+    """Looking at all of its samples takes many turns of the loop."""
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    model = scripted(always("x"))
+    beside = asyncio.create_task(others())
+    await go_back(model, batch_of(2000), ("out", "Too long."), policy={**DIGEST, "prompt_tokens": 10**9})
+    beside.cancel()
+    assert len(model.bodies) == 2
+    assert turns > 20

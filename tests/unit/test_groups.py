@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from backward_worker.groups import _ranges
+from backward_worker.ranges import ranges_of
 from backward_worker.tokens import estimated
 
 SAMPLE = re.compile(r"^## Sample (\d+)$", re.MULTILINE)
@@ -60,14 +60,14 @@ def batch_of(graph_of):
 )
 def test_a_batch_that_fits_is_one_group_and_else_about_its_square_root(sizes, common, room, expected):
     """As even as can be, in the order of the samples."""
-    assert [tuple(one) for one in _ranges(sizes, common, room)] == expected
+    assert [tuple(one) for one in ranges_of(sizes, common, room)] == expected
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 33, 100, 257])
 @pytest.mark.parametrize("room", [1, 40, 300, 10_000])
 def test_every_sample_is_in_one_group(count, room):
     """None is left out and none stands twice."""
-    ranges = _ranges([(at * 7) % 23 + 1 for at in range(count)], 3, room)
+    ranges = ranges_of([(at * 7) % 23 + 1 for at in range(count)], 3, room)
     assert ranges[0][0] == 0
     assert ranges[-1][1] == count
     assert all(one[1] == other[0] for one, other in pairwise(ranges))
@@ -78,13 +78,13 @@ def test_one_sample_that_is_too_long_does_not_divide_the_others():
     """It is cut, or stands alone; a hundred samples are still about ten groups."""
     sizes = [20] * 100
     sizes[3] = 50_000
-    assert len(_ranges(sizes, 100, 20_000)) <= 2 * math.isqrt(100)
+    assert len(ranges_of(sizes, 100, 20_000)) <= 2 * math.isqrt(100)
 
 
 def test_a_large_batch_is_divided_in_no_time():
     """Also where every sample is as much as a prompt takes."""
     begun = time.process_time()
-    assert len(_ranges([200] * 4000, 0, 250)) == 4000
+    assert len(ranges_of([200] * 4000, 0, 250)) == 4000
     assert time.process_time() - begun < 0.5
 
 

@@ -155,3 +155,19 @@ async def test_short_replies_take_no_more_than_was_told(recorded, work, wide, ba
     one = work(wide, ("out", "Bad."), policy=policy)
     run = await recorded(one, "x")
     assert len(run.bodies) <= (await cost_of(one, None)).calls
+
+
+async def test_counting_ends_with_the_time_of_the_message(scripted, go_back, wide):
+    """A count that nobody waits for any more is given up like a call, and nothing is asked."""
+
+    class Late(scripted):
+        looked = 0
+
+        def over(self, waited):
+            self.looked += 1
+            return Refused(Code.DEADLINE_EXCEEDED, f"{waited} in time") if self.looked > 3 else None
+
+    model = Late("x")
+    with pytest.raises(Refused, match="could not be counted in time"):
+        await go_back(model, wide, ("out", "Bad."), policy={"max_calls": 10**6})
+    assert (model.bodies, model.looked) == ([], 4)

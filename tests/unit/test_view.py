@@ -325,3 +325,27 @@ async def test_a_stop_ends_whatever_a_message_waits_for():
     one.stop()
     for call in (waiting, wait()):
         assert isinstance(await ended(call), Stopped)
+
+
+@pytest.mark.parametrize(("outcome", "undisturbed"), [(FINE, True), (REFUSED, True), (UNAVAILABLE, False)])
+async def test_what_failed_for_now_makes_no_finished_answer(outcome, undisturbed):
+    """An answer without a call that may come the next time is not the one to be remembered."""
+    one = view(Endpoint(outcome))
+    try:
+        await one.complete("openai", BODY, place="here")
+    except BacktalkError:
+        assert outcome is not FINE
+    assert one.undisturbed is undisturbed
+    one.stop()
+    assert not one.undisturbed
+
+
+async def test_a_message_is_over_at_its_limit_and_with_the_drain():
+    """Work that waits for nothing can ask."""
+    assert view(Endpoint()).over("it was not done") is None
+    late = view(Endpoint(), budget=0)
+    assert late.over("it was not done").error.code == Code.UPSTREAM_TIMEOUT
+    assert not late.undisturbed
+    stopped = view(Endpoint())
+    stopped.stop()
+    assert isinstance(stopped.over("it was not done"), Stopped)

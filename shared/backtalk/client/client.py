@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 import uuid
@@ -15,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from backtalk.client.calls import Calls
 from backtalk.client.inbox import AnyAnswer, Inbox
-from backtalk.client.split import parts_of, whole
+from backtalk.client.split import parts_of, together, whole
 from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError
 from backtalk.transport.rabbitmq import Broker, connect
 from backtalk.transport.topology import DEFAULT_URL, Names, reply_queue
@@ -159,7 +158,7 @@ class Client:
         name = id or uuid.uuid4().hex
         parts = parts_of(request, graph, split)
         calls = (self.call(part, id=f"{name}/{at}") for at, part in enumerate(parts))
-        return whole(await asyncio.gather(*calls), graph, name)
+        return whole(await together(calls), graph, name)
 
     @overload
     async def call(self, request: CompletionJob, *, id: str | None = None) -> CompletionResult: ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 from backtalk.places import Places, call_order, failure_order
 from backtalk.wire.answer import status_of
@@ -41,6 +43,16 @@ def parts_of(feedback: Feedback, graph: Graph, count: int) -> list[Feedback]:
         feedback.model_copy(update={"samples": (bounds[at], bounds[at + 1]), "policy": stated})
         for at in range(count)
     ]
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, Gradients]]) -> list[Gradients]:
+    """Return the answers to all calls; where one fails, the others are let go of."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def whole(answers: Sequence[Gradients], graph: Graph, id: str) -> Gradients:

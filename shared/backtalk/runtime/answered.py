@@ -56,10 +56,10 @@ class BadBody(Exception):
         )
 
 
-def completion_of(response: httpx2.Response, endpoint: str) -> dict[str, Any]:
+def completion_of(response: httpx2.Response, endpoint: str, *, secret: str = "") -> dict[str, Any]:
     """Return the completion that a whole response holds."""
     if not response.is_success:
-        raise refusal(response, endpoint)
+        raise refusal(response, endpoint, secret=secret)
     try:
         body = from_json(response.content, allow_inf_nan=False)
     except ValueError:
@@ -81,20 +81,27 @@ def kind_of(response: httpx2.Response) -> str:
     return str(response.headers.get("content-type", "no content type")).lower()
 
 
-def refusal(response: httpx2.Response, endpoint: str) -> BacktalkError:
-    """Return what a response means whose status is no success."""
+def refusal(response: httpx2.Response, endpoint: str, *, secret: str = "") -> BacktalkError:
+    """Return what a response means whose status is no success; the `secret` is told to nobody."""
     message, code = _error_in(response)
+    if secret:
+        message = message.replace(secret, "***")
     return by_status(response.status_code, message, code, endpoint, response.headers)
 
 
 def _error_in(response: httpx2.Response) -> tuple[str, str | None]:
-    """Return what an endpoint says of an error, and OpenAI's code for it; other bodies are told as they are."""
+    """Return what an endpoint says of an error, and OpenAI's code for it.
+
+    Of a body that is none of OpenAI's only the kind is told: a gateway's page may repeat what it was sent.
+    """
     try:
         error = from_json(response.content)["error"]
         message, code = error["message"], error.get("code")
     except (ValueError, LookupError, TypeError, AttributeError):
-        return response.text, None
-    return (message if isinstance(message, str) else response.text), code if isinstance(code, str) else None
+        message, code = None, None
+    if not isinstance(message, str):
+        message = f"{kind_of(response)}, {len(response.content)} bytes"
+    return message, code if isinstance(code, str) else None
 
 
 def by_status(

@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from backtalk.wire.errors import BacktalkError
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -45,6 +47,9 @@ class Model(Protocol):
 
         `place` tells what the call is for; no two calls of one message have the same.
         """
+
+    def over(self, waited: str) -> BacktalkError | None:
+        """Return what ends the message, where its time is up or the worker stops; `waited` says what was not done."""
 
 
 class Adapter(Protocol):

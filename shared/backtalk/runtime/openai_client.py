@@ -40,7 +40,7 @@ class OpenAIClient:
     """Asks one endpoint once. Raises Refused, Unavailable, and BadBody for a 200 that is no completion."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._name = endpoint.name
+        self._name, self._secret = endpoint.name, endpoint.api_key or ""
         self._http = _http(endpoint)
         self._sdk = _sdk(endpoint, self._http)
         # whole, and once: the SDK takes longer to join it than we take to name it
@@ -71,7 +71,7 @@ class OpenAIClient:
             response = await self._http.send(request)
         except _TROUBLE as error:
             raise self._classified(error) from error
-        return completion_of(response, self._name)
+        return completion_of(response, self._name, secret=self._secret)
 
     async def streamed(self, content: bytes, listener: Listener) -> dict[str, Any]:
         """Send a body that asks for a stream, tell it chunk by chunk, and return the completion that it spells."""
@@ -93,7 +93,7 @@ class OpenAIClient:
     def _classified(self, error: BaseException) -> BacktalkError:
         """Return what an exception on the way means: by status, since the SDK's classes are not complete."""
         if isinstance(error, openai.APIStatusError):
-            return refusal(error.response, self._name)
+            return refusal(error.response, self._name, secret=self._secret)
         if isinstance(error, TimeoutError | openai.APITimeoutError | httpx2.TimeoutException) and _timed_out(
             error
         ):
@@ -106,10 +106,16 @@ class OpenAIClient:
             )
         return Unavailable(
             Code.UPSTREAM_UNAVAILABLE,
-            f"endpoint {self._name!r} cannot be reached ({type(error.__cause__ or error).__name__}); "
+            f"endpoint {self._name!r} cannot be reached ({_named(error)}); "
             "check that it runs and its base URL",
             endpoint=self._name,
         )
+
+
+def _named(error: BaseException) -> str:
+    """Return the name of what went wrong: of the transport's own errors that of the cause says more."""
+    told = error if isinstance(error, httpx2.DecodingError) else error.__cause__ or error
+    return type(told).__name__
 
 
 def late(endpoint: str) -> Unavailable:

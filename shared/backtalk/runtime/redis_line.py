@@ -1,6 +1,7 @@
 """The line to Redis: the one module that imports redis. It knows commands and their failures, and nothing of work.
 
-All that is asked at the same time travels together, on one connection: a third of the CPU of a pipeline for each.
+All that is asked at the same time travels together, on one connection: a third of the CPU of a pipeline for each. What
+may be long is read on others.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ Command: TypeAlias = tuple[str | bytes | int, ...]
 _Question: TypeAlias = tuple[tuple[Command, ...], Future[list[Any]]]
 
 ANSWER_SECONDS: Final = 0.1
+# what is sent takes time as well; so much at once, and no slower than this
+BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+BYTES_PER_SECOND: Final = 20_000_000
 CONNECT_SECONDS: Final = 2.0
+RETURN_SECONDS: Final = 0.5
 READ_SECONDS: Final = 5.0
 READS_AT_ONCE: Final = 8
 QUIET_SECONDS: Final = 10.0
-_TOLD: Final = 200
+_MOST_TOLD: Final = 200
 # a server that is none of Redis's confuses the parser
 _TROUBLE: Final = (RedisError, OSError, ValueError, EOFError)
 
@@ -41,10 +46,11 @@ class Line:
     """Asks Redis and waits a moment. A Redis that is away is not asked again before `connect` has found it."""
 
     def __init__(self, url: str) -> None:
-        # retried by whoever sends the message again; the time limits are ours
-        self._redis: Redis = Redis.from_url(
-            url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=None, socket_connect_timeout=None
-        )
+        self._redis = _redis(url)
+        # of its own, or a pipeline would have to connect while something long is read
+        self._reader = _redis(url)
+        self._finding = asyncio.Lock()
+        self._searches = 0
         self._due: list[_Question] = []
         self._under_way: list[_Question] = []
         self._travelling: Task[None] | None = None
@@ -54,10 +60,19 @@ class Line:
         self.up = False
         self.failures = 0
 
-    async def connect(self) -> None:
+    async def back(self) -> bool:
+        """Look once for a Redis that did not answer, all who wait for it together, and tell whether it is there."""
+        seen = self._searches
+        async with self._finding:
+            if not self.up and self._searches == seen:
+                await self.connect(RETURN_SECONDS)
+        return self.up
+
+    async def connect(self, seconds: float = CONNECT_SECONDS) -> None:
         """Find Redis, with more time than a question has: names are resolved, and keys exchanged."""
+        self._searches += 1
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
                 await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
         except _TROUBLE as error:
@@ -73,6 +88,7 @@ class Line:
         if self._travelling is not None:
             self._travelling.cancel()
         await self._redis.aclose()
+        await self._reader.aclose()
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Return the replies to commands that are sent in this order, in one round trip. Raises Away."""
@@ -88,19 +104,24 @@ class Line:
     async def read(self, *command: str) -> Any:
         """Return the reply to one command that may be long. Raises Away."""
         async with self._reads:
+            if not self.up:
+                raise self._away()
             try:
                 async with asyncio.timeout(READ_SECONDS):
-                    return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+                    return await self._reader.execute_command(*command)  # type: ignore[no-untyped-call]
             except _TROUBLE as error:
+                # those behind it need not find out for themselves
+                self.up = False
                 self._complain(error)
                 raise self._away() from error
 
     async def _travel(self) -> None:
         try:
             while self._due:
-                self._under_way, self._due = self._due, []
+                count, size = _fitting(self._due)
+                self._under_way, self._due = self._due[:count], self._due[count:]
                 sent = [command for commands, _ in self._under_way for command in commands]
-                answered = iter(await self._sent(sent))
+                answered = iter(await self._sent(sent, ANSWER_SECONDS + size / BYTES_PER_SECOND))
                 for commands, replies in self._under_way:
                     self._settle(replies, [next(answered) for _ in commands])
         except _TROUBLE as error:
@@ -110,11 +131,11 @@ class Line:
             self._travelling = None
             self._give_up()
 
-    async def _sent(self, commands: list[Command]) -> list[Any]:
+    async def _sent(self, commands: list[Command], seconds: float) -> list[Any]:
         pipeline: Pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return await _in_time(pipeline.execute(raise_on_error=False))
+        return await _in_time(pipeline.execute(raise_on_error=False), seconds)
 
     def _settle(self, replies: Future[list[Any]], answered: list[Any]) -> None:
         if replies.done():
@@ -152,22 +173,40 @@ class Line:
         )
 
 
-async def _in_time(work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+def _redis(url: str) -> Redis:
+    # retried by whoever sends the message again; the time limits are ours
+    return Redis.from_url(
+        url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=None, socket_connect_timeout=None
+    )
+
+
+def _fitting(due: list[_Question]) -> tuple[int, int]:
+    """Return how many questions travel at once, at least one, and how many bytes they are."""
+    size = 0
+    for count, (commands, _) in enumerate(due):
+        more = sum(len(part) for command in commands for part in command if isinstance(part, str | bytes))
+        if count and size + more > BYTES_AT_ONCE:
+            return count, size
+        size += more
+    return len(due), size
+
+
+async def _in_time(work: Coroutine[Any, Any, list[Any]], seconds: float) -> list[Any]:
     """Return what comes within the limit. Raises TimeoutError."""
     task = asyncio.ensure_future(work)
     try:
         # in two halves: where the event loop itself was late, the answer is there before the second ends
         for _ in range(2):
-            await asyncio.wait((task,), timeout=ANSWER_SECONDS / 2)
+            await asyncio.wait((task,), timeout=seconds / 2)
             if task.done():
                 return task.result()
     finally:
         task.cancel()
-    raise TimeoutError(f"no answer within {ANSWER_SECONDS:g} s")
+    raise TimeoutError(f"no answer within {seconds:.3g} s")
 
 
 def _reason(error: Exception) -> str:
     """Return what went wrong; without the words of a server, which may repeat what it was sent."""
     name = type(error).__name__
     quiet = isinstance(error, ResponseError | InvalidResponse) or not str(error)
-    return name if quiet else f"{name}: {error}"[:_TOLD]
+    return name if quiet else f"{name}: {error}"[:_MOST_TOLD]

@@ -25,21 +25,32 @@ CLAIM_SECONDS: Final = 10.0
 # often enough for several to come late or not at all
 BEAT_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2
+_LATE: Final = "the worker was busy for too long, or Redis lost its data: give it more memory"
 
 # in one step, so that nothing stays without an end
 _REMEMBER: Final = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[3])"
+# a claim whose release was lost is still ours
+_CLAIM: Final = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
 # a claim that was lost may be somebody else's by now
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+# one that ran out is taken again, if nobody has it: the worker was late, not gone
 _RENEW: Final = """
-local lost = {}
+local gone, lost = {}, {}
 for at, key in ipairs(KEYS) do
     if redis.call('GET', key) == ARGV[1] then
         redis.call('PEXPIRE', key, ARGV[2])
+    elseif redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) then
+        gone[#gone + 1] = key
     else
         lost[#lost + 1] = key
     end
 end
-return lost
+return {gone, lost}
 """
 
 
@@ -81,19 +92,33 @@ class RedisStore:
     async def open(self, key: str) -> Record:
         record = RedisRecord(self, f"{self._prefix}:{key}")
         try:
-            found = await self._claimed(record)
-            if found.answer:
-                record.answer = await self.line.read("GET", record.answer_key)
-                self.counts.answers_recalled += record.answer is not None
-            if found.paid and record.answer is None:
-                record.known = await self.line.read("HGETALL", record.paid_key)
+            await self._read(record)
         except Away:
             # it is worked on without: the store is a safety, not a condition
-            pass
+            if record.claimed:
+                # nobody knows whether it is ours: the next renewal finds out
+                self._claims[record.claim_key] = record
         except BaseException:
             await record.close()
             raise
         return record
+
+    async def _read(self, record: RedisRecord) -> None:
+        """Claim a record and read it, after a slow moment once more: cheap beside a call that is paid again."""
+        try:
+            await self._filled(record)
+        except Away:
+            if not await self.line.back():
+                raise
+            await self._filled(record)
+
+    async def _filled(self, record: RedisRecord) -> None:
+        found = await self._claimed(record)
+        if found.answer:
+            record.answer = await self.line.read("GET", record.answer_key)
+            self.counts.answers_recalled += record.answer is not None
+        if found.paid and record.answer is None:
+            record.known = await self.line.read("HGETALL", record.paid_key)
 
     def told(self) -> dict[str, int]:
         return {**vars(self.counts), "store_failures": self.line.failures}
@@ -110,7 +135,7 @@ class RedisStore:
             record.claimed = True
             found = _Found(
                 *await self.line.ask(
-                    ("SET", record.claim_key, self._token, "NX", "PX", self._claim_ms),
+                    ("EVAL", _CLAIM, 1, record.claim_key, self._token, self._claim_ms),
                     ("STRLEN", record.answer_key),
                     ("HLEN", record.paid_key),
                 )
@@ -139,21 +164,26 @@ class RedisStore:
     async def _renew(self) -> None:
         keys = tuple(self._claims)
         try:
-            (lost,) = await self.line.ask(("EVAL", _RENEW, len(keys), *keys, self._token, self._claim_ms))
+            ((gone, lost),) = await self.line.ask(
+                ("EVAL", _RENEW, len(keys), *keys, self._token, self._claim_ms)
+            )
         except Away:
             return
         for key in lost:
             if record := self._claims.pop(key, None):
-                # Redis was emptied, or the claim ran out: what it had may be gone too
                 record.safe = False
-                log.warning("claim was lost", remedy="give Redis more memory, or look why it lost its data")
+                log.warning("another worker took the claim", remedy=_LATE)
+        for key in gone:
+            if record := self._claims.get(key):
+                log.warning("claim had run out", remedy=_LATE)
+                await record.check()
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What there was at the beginning: how long the answer is, and how many completions there are."""
 
-    claimed: bool | None
+    claimed: int
     answer: int
     paid: int
 
@@ -169,6 +199,7 @@ class RedisRecord:
         self.claimed = False
         self.answer: bytes | None = None
         self.known: dict[bytes, bytes] = {}
+        self.remembered = 0
         self.safe = True
 
     def entry(self, endpoint: str, body: Mapping[str, Any], place: str) -> bytes:
@@ -191,7 +222,14 @@ class RedisRecord:
             # half of a surrogate pair is no JSON; the answer says so to its sender
             self.safe = False
         else:
+            self.remembered += 1
             self._store.counts.calls_remembered += 1
+
+    async def check(self) -> None:
+        """Look whether what was remembered is still there."""
+        with suppress(Away):
+            (there,) = await self._store.line.ask(("EXISTS", self.paid_key))
+            self.safe = self.safe and bool(there or not self.remembered)
 
     async def finish(self, answer: bytes) -> None:
         await self._release(("SET", self.answer_key, answer, "PX", self._store.kept_ms))

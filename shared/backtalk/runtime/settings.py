@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     result_store: SecretStr | None = Field(
         None, description="Redis that remembers paid calls and answers: redis://user:password@host:6379/0"
     )
-    result_seconds: float = Field(86400, ge=1, description="how long they are remembered")
+    result_seconds: float = Field(86400, ge=1, le=10**9, description="how long they are remembered")
     backward_model: str | None = Field(None, description="model for gradients when the feedback names none")
     policy: Policy = Field(
         default_factory=Policy,

@@ -73,6 +73,11 @@ class View:
         await self.record.remember(entry, completion)
         return completion
 
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nothing failed for now: what a stop or an endpoint left out on the way may come the next time."""
+        return not self.stopped and self.unavailable is None
+
     def until_deadline(self) -> float | None:
         """Return the seconds to the sender's deadline, None where it set none that matters."""
         if not self._limit.by_deadline:
@@ -86,6 +91,12 @@ class View:
         for wait in self._waits:
             if not wait.expired():
                 wait.reschedule(now)
+
+    def over(self, waited: str) -> BacktalkError | None:
+        """Return what a wait would end with now, None where it would not."""
+        if not self.stopped and asyncio.get_running_loop().time() < self._limit.at:
+            return None
+        return self._noted(self._ended(waited))
 
     @asynccontextmanager
     async def waiting(self, waited: str) -> AsyncIterator[None]:

@@ -173,7 +173,8 @@ class Worker(Generic[RequestT, AnswerT]):
         finally:
             # before the answer, which is the last that its sender hears
             await emitter.close()
-        await finish(view.record, answer)
+        if view.undisturbed:
+            await finish(view.record, answer)
         return answer
 
     def _decode(self, opened: Opened) -> Request[RequestT]:
