@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from backtalk.prompt import as_text
 from backtalk.wire.errors import Error
@@ -90,10 +90,5 @@ def _origin(said: Contribution[TextGradient]) -> str:
 
 
 def _own(graph: Graph, said: Sequence[Contribution[TextGradient]]) -> Own | None:
-    return next(_owners(graph, said), None)
-
-
-def _owners(graph: Graph, said: Sequence[Contribution[TextGradient]]) -> Iterator[Own]:
-    for one in said:
-        if own := own_model(graph, one.operation):
-            yield own
+    """Return the model of the first call that read the variable."""
+    return next((own for one in said if (own := own_model(graph, one.operation))), None)
