@@ -66,11 +66,14 @@ async def test_results_come_in_the_order_of_the_requests(submit, spawn, model, t
 
 
 async def test_an_interrupted_run_goes_on_where_it_stopped(
-    submit, spawn, model, environment, tmp_path
+    submit, spawn, model, environment, redis, tmp_path
 ) -> None:
-    """Killed in the middle, with answers written, queued and unsent: every request is paid for once."""
+    """Killed in the middle, with answers written, queued and unsent: every request is paid for once.
+
+    One that was being sent just then is sent again, and the result store knows it.
+    """
     model.rule(delay=0.1)
-    await spawn("forward", BACKTALK_CONCURRENCY="2")
+    await spawn("forward", BACKTALK_CONCURRENCY="2", BACKTALK_RESULT_STORE=redis)
     requests = write(tmp_path / "in.jsonl", [line(f"c{at}", f"text {at}") for at in range(40)])
     out = tmp_path / "out.jsonl"
     first = await asyncio.create_subprocess_exec(

@@ -80,7 +80,8 @@ def submit_file(
     """Send a whole file of jobs and collect the results.
 
     Interrupt it whenever you like: the same command again goes on where it stopped, and neither sends nor pays
-    twice what is queued or done.
+    twice what is queued or done. Only a run that was killed while it sent a request sends that one again, which
+    costs nothing where the workers have a result store.
     """
     summary: Summary = run(_submit(requests, out, in_flight, resend, url, namespace))
     earlier = f", {summary.done_before} of them by an earlier run" if summary.done_before else ""
