@@ -7,11 +7,11 @@ import os
 import shutil
 import socket
 import tempfile
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from backtalk.local.processes import spawn, stop
+from backtalk.local.processes import listens, spawn, stop
 
 INSTALL: Final = (
     "RabbitMQ is not installed here. Install it (Debian and Ubuntu: sudo apt-get install rabbitmq-server; "
@@ -21,7 +21,6 @@ INSTALL: Final = (
 # Debian's wrappers under /usr/sbin switch the user; these scripts run as whoever calls them
 _PLACES: Final = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin", "/opt/rabbitmq/sbin")
 _START_SECONDS: Final = 60.0
-_POLL_SECONDS: Final = 0.1
 
 
 class BrokerFailed(RuntimeError):
@@ -76,14 +75,8 @@ class PrivateBroker:
         return output.decode()
 
     async def _ready(self, node: asyncio.subprocess.Process, log: Path) -> None:
-        for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
-            if node.returncode is not None:
-                break
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
-                writer.close()
-                return
-            await asyncio.sleep(_POLL_SECONDS)
+        if await listens(node, self._port, patience=_START_SECONDS):
+            return
         told = log.read_text("utf-8", "replace")[-2000:]
         raise BrokerFailed(f"RabbitMQ did not start within {_START_SECONDS:g} s. It said:\n{told}")
 

@@ -47,6 +47,19 @@ async def spawn(
         )
 
 
+async def listens(process: asyncio.subprocess.Process, port: int, *, patience: float) -> bool:
+    """Wait until a server on this machine takes connections; False where it ended or took too long."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while process.returncode is None and loop.time() < deadline:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return True
+        await asyncio.sleep(_POLL_SECONDS)
+    return False
+
+
 async def stop(process: asyncio.subprocess.Process) -> None:
     """End a process and its own children; by force when it does not listen."""
     _signal(process, signal.SIGTERM)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Self
 
 from backtalk.local.broker import free_ports
-from backtalk.local.processes import spawn, stop
+from backtalk.local.processes import listens, spawn, stop
 
 INSTALL: Final = (
     "Redis is not installed here. Install it (Debian and Ubuntu: sudo apt-get install redis-server; "
     "macOS: brew install redis)"
 )
 _START_SECONDS: Final = 20.0
-_POLL_SECONDS: Final = 0.02
 
 
 class RedisFailed(RuntimeError):
@@ -56,22 +55,12 @@ class PrivateRedis:
         command = [server, "--bind", "127.0.0.1", "--port", str(self.port), *kept_nowhere, *self._options]
         log = self._path / "log"
         self._process = await spawn(command, env={}, log=log)
-        await self._ready(self._process, log)
+        if not await listens(self._process, self.port, patience=_START_SECONDS):
+            await self.stop()
+            raise RedisFailed(f"Redis did not start. It said:\n{log.read_text('utf-8', 'replace')[-2000:]}")
 
     async def stop(self) -> None:
         """End it; what it held is lost."""
         if self._process is not None:
             await stop(self._process)
             self._process = None
-
-    async def _ready(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
-            if process.returncode is not None:
-                break
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.close()
-                return
-            await asyncio.sleep(_POLL_SECONDS)
-        await self.stop()
-        raise RedisFailed(f"Redis did not start. It said:\n{log.read_text('utf-8', 'replace')[-2000:]}")
