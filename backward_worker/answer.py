@@ -14,7 +14,7 @@ from backtalk.wire.kinds import Request
 from backtalk.wire.usage import total
 from backward_worker.ask import Paid
 from backward_worker.gradient import EMPTY, UNSAID, TextGradient
-from backward_worker.seeds import Seed, writer_of
+from backward_worker.seeds import Seed
 from backward_worker.work import Done
 
 
@@ -62,7 +62,7 @@ def _entry(graph: Graph, id: str, said: Seed) -> Entry:
 
 def _explanation(graph: Graph, id: str, sample: int | None) -> TextGradient:
     """Return what the evaluation that wrote a variable says itself, for feedback without words on the variable."""
-    writer = writer_of(graph, id)
+    writer = graph.writer(id)
     assert writer is not None
     text = as_text(graph.index.variables[writer.outputs[1]].value(sample))
     return TextGradient(text, "copied") if text else EMPTY

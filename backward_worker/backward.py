@@ -16,7 +16,19 @@ from backtalk.wire.errors import Error
 from backtalk.wire.evaluations import Evaluation
 from backtalk.wire.graph import Graph, Operation
 from backward_worker.plan import Plan, Target, plan
-from backward_worker.step import Contribution, G, Outcome, Partly, Received, Rules, Seeds, Step
+from backward_worker.step import (
+    Contribution,
+    G,
+    Outcome,
+    Partly,
+    Received,
+    Rules,
+    Seeds,
+    Step,
+    error_of,
+    feedback_of,
+    gradient_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +122,7 @@ class _Pass(Generic[G]):
     ) -> None:
         variable = target.position.variable
         outcome = await awaitable
-        error = (
-            outcome if isinstance(outcome, Error) else outcome.error if isinstance(outcome, Partly) else None
-        )
-        if error is not None:
+        if (error := error_of(outcome)) is not None:
             self.failed[place] = Failed(variable, step.operation.id, target.item, error)
         if isinstance(outcome, Error):
             self._miss(step, target)
@@ -188,11 +197,11 @@ class _Pass(Generic[G]):
         said = [contribution for _, contribution in step.received[target.sample]]
         partly = isinstance(outcome, Partly) and outcome.incomplete
         return Contribution(
-            gradient=outcome.gradient if isinstance(outcome, Partly) else outcome,
+            gradient=gradient_of(outcome),
             operation=step.operation.id,
             input=target.position.path,
             sample=target.item,
-            feedback=_union(contribution.feedback for contribution in said),
+            feedback=feedback_of(said),
             incomplete=partly
             or self._is_missing(step.operation, target.sample)
             or any(contribution.incomplete for contribution in said),
@@ -221,7 +230,3 @@ class _Pass(Generic[G]):
             tuple(self.failed[place] for place in sorted(self.failed)),
             frozenset(self.lost),
         )
-
-
-def _union(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(id for group in groups for id in group))

@@ -67,11 +67,11 @@ class Case:
         return replace(self, messages=messages, arguments=arguments)
 
 
-def cases(step: Step[TextGradient]) -> Callable[[int | None], Case]:
+def cases(step: Step[TextGradient], reads: Reads) -> Callable[[int | None], Case]:
     """Return what there is to show of each sample of a step."""
     graph, operation, variables = step.graph, step.operation, step.graph.index.variables
     assert isinstance(operation, ChatCompletion)
-    conversation, reads = Conversation.of(operation, graph), Reads.of(step)
+    conversation = Conversation.of(operation, graph)
 
     def case(sample: int | None) -> Case:
         wanted = reads.wanted(sample)

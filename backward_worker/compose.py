@@ -104,7 +104,8 @@ def questions_about_samples(
     )
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Part:
     """A text to be merged with others, and where it comes from."""
 
     origin: str

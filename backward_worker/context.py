@@ -9,7 +9,7 @@ from typing import Final
 from backtalk.prompt import as_text
 from backtalk.wire.evaluations import Evaluation
 from backtalk.wire.feedback import FeedbackItem
-from backtalk.wire.graph import Graph, Operation
+from backtalk.wire.graph import Graph
 from backward_worker.gradient import Root, TextGradient
 from backward_worker.quote import quote
 from backward_worker.step import Step
@@ -60,14 +60,14 @@ class Roots:
     def _judges(self, root: Root) -> str:
         """Return the variable that was judged: of an evaluation that speaks for itself, its prediction."""
         item = self.feedback[root.feedback]
-        writer = self._writer(item.variable)
+        writer = self.graph.writer(item.variable)
         if item.text is None and isinstance(writer, Evaluation):
             return writer.inputs[0]
         return item.variable
 
     def _judged(self, root: Root) -> Judged:
         item = self.feedback[root.feedback]
-        writer = self._writer(item.variable)
+        writer = self.graph.writer(item.variable)
         said = item.text[root.item or 0] if isinstance(item.text, tuple) else item.text
         if said is None:
             assert isinstance(writer, Evaluation)
@@ -85,7 +85,3 @@ class Roots:
         return Judged(
             origin + told, prediction.role, as_text(prediction.value(item)), evaluation.explanations[at]
         )
-
-    def _writer(self, variable: str) -> Operation | None:
-        at = self.graph.index.writers.get(variable)
-        return None if at is None else self.graph.operations[at]

@@ -16,7 +16,7 @@ ShownT = TypeVar("ShownT")
 _LINES: Final = frozenset({"origin", "role", "name", "path", "parameter"})
 _LEAST_TOKENS: Final = 20
 # a fence, and the words before it
-AROUND_TOKENS: Final = 24
+_AROUND_TOKENS: Final = 24
 
 
 def texts_in(shown: Any) -> list[str]:
@@ -43,7 +43,7 @@ def fitted(shown: ShownT, tokens: int) -> ShownT:
 
 
 def _around(material: list[str], lines: Iterable[str]) -> int:
-    return AROUND_TOKENS * len(material) + sum(map(estimated, lines))
+    return _AROUND_TOKENS * len(material) + sum(map(estimated, lines))
 
 
 def _texts(shown: Any, names: Callable[[type], tuple[str, ...]]) -> tuple[list[str], list[str]]:

@@ -53,11 +53,10 @@ class Use:
         return replace(self, description=None, given=given)
 
 
-def uses(step: Step[TextGradient]) -> Callable[[int | None], Use]:
+def uses(step: Step[TextGradient], reads: Reads) -> Callable[[int | None], Use]:
     """Return what there is to show of each sample of a step."""
     operation, variables = step.operation, step.graph.index.variables
     assert isinstance(operation, Function)
-    reads = Reads.of(step)
 
     def use(sample: int | None) -> Use:
         wanted = reads.wanted(sample)

@@ -38,7 +38,7 @@ class Kind:
 
     template: str
     own: Own | None
-    shows: Callable[[Step[TextGradient]], Callable[[int | None], Shown]]
+    shows: Callable[[Step[TextGradient], Reads], Callable[[int | None], Shown]]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,9 @@ class Group:
     compose: Callable[[], Questions]
 
     @cached_property
-    def _questions(self) -> Questions:
-        return self.compose()
-
     def questions(self) -> Questions:
-        """Return the questions about it; written down once. Raises Refused."""
-        return self._questions
+        """The questions about it, written down once. Raises Refused."""
+        return self.compose()
 
 
 @dataclass(frozen=True)
@@ -77,9 +74,11 @@ class Groups:
         return {sample: group for group in self.groups for sample in group.samples}
 
 
-async def groups_of(step: Step[TextGradient], kind: Kind, policy: Policy, roots: Roots | None) -> Groups:
+async def groups_of(
+    step: Step[TextGradient], reads: Reads, kind: Kind, policy: Policy, roots: Roots | None
+) -> Groups:
     """Return the groups of a step. Where nothing was criticised there is nothing to ask."""
-    grouping = _Grouping(step, kind, policy, roots)
+    grouping = _Grouping(step, reads, kind, policy, roots)
     if step.batch is not None and policy.batch == "digest":
         return await grouping.several()
     wanted = dict.fromkeys(target.sample for target in step.targets)
@@ -97,6 +96,7 @@ class _Grouping:
     """A step to be divided."""
 
     step: Step[TextGradient]
+    reads: Reads
     kind: Kind
     policy: Policy
     roots: Roots | None
@@ -162,7 +162,7 @@ class _Grouping:
 
     def _asked(self, cases: Iterable[tuple[int | None, Shown]], *, shared: bool = True) -> int:
         """Return how many tokens the texts take that a question about these samples asks about, at most."""
-        wanted = self._reads.asked
+        wanted = self.reads.asked
         sizes: dict[str, int] = {}
         common: dict[str, int] = {}
         for sample, case in cases:
@@ -201,12 +201,8 @@ class _Grouping:
         return max(200, self.policy.prompt_tokens * 9 // 10 - 700 - context)
 
     @cached_property
-    def _reads(self) -> Reads:
-        return Reads.of(self.step)
-
-    @cached_property
     def _show(self) -> Callable[[int | None], Shown]:
-        return self.kind.shows(self.step)
+        return self.kind.shows(self.step, self.reads)
 
     def _case(self, sample: int | None) -> Shown:
         try:

@@ -7,7 +7,7 @@ by itself, or all of them at once. What samples share is asked of every group, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TypeAlias
@@ -22,7 +22,8 @@ from backward_worker.groups import Group, Groups, Kind, groups_of
 from backward_worker.merge import Merger
 from backward_worker.once import Once
 from backward_worker.plan import Target
-from backward_worker.step import Outcome, Partly, Step
+from backward_worker.reads import Reads
+from backward_worker.step import Outcome, Partly, Step, gradient_of
 
 Answer: TypeAlias = TextGradient | Error
 Answers: TypeAlias = dict[Subject, Answer]
@@ -75,15 +76,11 @@ class Inquiry:
 
     @cached_property
     def _groups(self) -> Once[Groups]:
-        return Once(partial(groups_of, self.step, self.kind, self.desk.policy, self.desk.roots))
+        return Once(partial(groups_of, self.step, self._reads, self.kind, self.desk.policy, self.desk.roots))
 
     @cached_property
-    def _wanted(self) -> Mapping[int | None, Collection[str]]:
-        """The paths that are wanted of each sample, in order."""
-        found: dict[int | None, dict[str, None]] = {}
-        for target in self.step.targets:
-            found.setdefault(target.sample, {})[target.position.path] = None
-        return found
+    def _reads(self) -> Reads:
+        return Reads.of(self.step)
 
     async def _answer(self, group: Group, target: Target) -> Answer:
         """Return what the question says that a target is part of; the first that needs it asks it."""
@@ -105,7 +102,7 @@ class Inquiry:
         ]
 
     def _paths(self, sample: int | None, path: str | None) -> Collection[str]:
-        wanted = self._wanted.get(sample, {})
+        wanted = self._reads.asked.get(sample, ())
         if path is None:
             return wanted
         return (path,) if path in wanted else ()
@@ -139,7 +136,7 @@ class Inquiry:
             samples.pop() if len(samples) == 1 else None,
             group.part,
         )
-        return Question(place, self.kind.own, group.depth, lambda: group.questions().about(subjects))
+        return Question(place, self.kind.own, group.depth, lambda: group.questions.about(subjects))
 
     async def _merged(
         self, target: Target, groups: Sequence[Group], answers: Sequence[Answer]
@@ -153,7 +150,7 @@ class Inquiry:
         ]
         if failed is not None and all(isinstance(answer, Error) for answer in answers):
             return failed
-        text = groups[0].questions().texts[Subject(target.position.path, target.sample)]
+        text = groups[0].questions.texts[Subject(target.position.path, target.sample)]
         place = Place("merge", self.step.operation.id, (target.position.path,), target.sample)
         merger = Merger(self.desk.asker, self.kind.own, place, text.role, text.text, self.desk.policy)
         merged = await merger.merge(parts, depth=1 + max(group.depth for group in groups))
@@ -164,4 +161,4 @@ def _partly(outcome: Outcome[TextGradient], error: Error) -> Outcome[TextGradien
     """Return a gradient from which what failed is missing."""
     if isinstance(outcome, Error):
         return outcome
-    return Partly(outcome.gradient if isinstance(outcome, Partly) else outcome, error)
+    return Partly(gradient_of(outcome), error)

@@ -12,10 +12,10 @@ from backtalk.wire.errors import Error
 from backtalk.wire.policy import Policy
 from backward_worker.ask import Asker, Messages, Own, Place, Question
 from backward_worker.compose import Part, merger
-from backward_worker.fit import AROUND_TOKENS
+from backward_worker.fit import fitted, size_of
 from backward_worker.gradient import EMPTY, TextGradient
-from backward_worker.step import Outcome, Partly
-from backward_worker.tokens import cap_for, cut, estimated
+from backward_worker.step import Partly
+from backward_worker.tokens import estimated
 
 # fewer parts are not divided any more: what is too long of them is cut
 _FEW: Final = 4
@@ -33,7 +33,7 @@ class Merger:
     policy: Policy
     most: int | None = None
 
-    async def merge(self, parts: Sequence[Part], *, depth: int) -> Outcome[TextGradient]:
+    async def merge(self, parts: Sequence[Part], *, depth: int) -> TextGradient | Partly[TextGradient]:
         """Return the one gradient; where the model could not be asked, all that was to be merged, as it is, and the error."""
         if not parts:
             return EMPTY
@@ -64,7 +64,7 @@ class Merger:
 
     def _groups(self, parts: Sequence[Part]) -> Sequence[Sequence[Part]]:
         """Return what one question may hold: everything, else groups of about the square root of their number."""
-        if len(parts) < _FEW or sum(map(_size, parts)) <= self._room:
+        if len(parts) < _FEW or size_of(tuple(parts)) <= self._room:
             return [parts]
         size = math.isqrt(len(parts) - 1) + 1
         return [parts[at : at + size] for at in range(0, len(parts), size)]
@@ -74,9 +74,7 @@ class Merger:
             return parts[0].text
 
         def compose() -> Messages:
-            around = sum(_size(one) - estimated(one.text) for one in parts)
-            cap = cap_for((estimated(one.text) for one in parts), max(0, self._room - around))
-            fitting = [Part(one.origin, cut(one.text, max(cap, 20))) for one in parts]
+            fitting = fitted(tuple(parts), self._room)
             return merger(self.role, self.text, fitting, self.most)
 
         answer = await self.asker.text(Question(replace(self.place, part=part), self.own, depth, compose))
@@ -92,10 +90,6 @@ class Merger:
 
     def _is_short(self, text: str) -> bool:
         return self.most is None or len(text) <= self.most
-
-
-def _size(part: Part) -> int:
-    return AROUND_TOKENS + estimated(part.origin) + estimated(part.text)
 
 
 def _joined(parts: Sequence[Part]) -> str:

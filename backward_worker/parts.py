@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from backtalk.prompt import as_text
-from backtalk.wire.errors import Error
 from backtalk.wire.graph import Graph
 from backtalk.wire.operations import Concat
 from backward_worker.ask import Place
@@ -18,7 +17,7 @@ from backward_worker.gradient import EMPTY, TextGradient
 from backward_worker.inquiry import Desk
 from backward_worker.merge import Merger
 from backward_worker.owner import own_model
-from backward_worker.step import Contribution, Outcome, Partly
+from backward_worker.step import Contribution, Partly, error_of, feedback_of, gradient_of
 from backward_worker.trace import deepest
 
 Said: TypeAlias = Contribution[TextGradient]
@@ -52,30 +51,29 @@ class _Parts:
     depth: int
 
     async def joined(self, id: str, said: Sequence[Said]) -> tuple[Sequence[Said], list[Failed]]:
-        groups: dict[tuple[str | None, ...], list[Said]] = {}
+        groups: dict[tuple[str | None, str | None, int | None], list[Said]] = {}
         for at, one in enumerate(said):
             whole = self.wholes.get(one.operation or "") if one.sample is None else None
             # what is no part of a batch stays by itself
-            groups.setdefault((whole, one.input) if whole else (str(at),), []).append(one)
-        done = await asyncio.gather(*(self._one(id, ones) for ones in groups.values()))
+            groups.setdefault((whole, one.input, None if whole else at), []).append(one)
+        done = await asyncio.gather(*(self._one(id, whole, ones) for (whole, *_), ones in groups.items()))
         return [one for one, _ in done], [failed for _, failed in done if failed is not None]
 
-    async def _one(self, id: str, said: Sequence[Said]) -> tuple[Said, Failed | None]:
-        whole = self.wholes.get(said[0].operation or "") if said[0].sample is None else None
+    async def _one(self, id: str, whole: str | None, said: Sequence[Said]) -> tuple[Said, Failed | None]:
         if whole is None:
             return said[0], None
         outcome = await self._merged(id, whole, said)
-        assert not isinstance(outcome, Error)
+        error = error_of(outcome)
         told = replace(
             said[0],
-            gradient=outcome.gradient if isinstance(outcome, Partly) else outcome,
+            gradient=gradient_of(outcome),
             operation=whole,
-            feedback=tuple(dict.fromkeys(one for each in said for one in each.feedback)),
+            feedback=feedback_of(said),
             incomplete=(id, whole) in self.lacking or any(one.incomplete for one in said),
         )
-        return told, Failed(id, whole, None, outcome.error) if isinstance(outcome, Partly) else None
+        return told, None if error is None else Failed(id, whole, None, error)
 
-    async def _merged(self, id: str, whole: str, said: Sequence[Said]) -> Outcome[TextGradient]:
+    async def _merged(self, id: str, whole: str, said: Sequence[Said]) -> TextGradient | Partly[TextGradient]:
         spoken = [one.gradient for one in said if one.gradient.text]
         if len(spoken) < 2:
             return spoken[0] if spoken else EMPTY
@@ -101,7 +99,6 @@ def _wholes(graph: Graph) -> dict[str, str]:
     for at, operation in enumerate(graph.operations):
         if isinstance(operation, Concat):
             for position in graph.index.positions[at]:
-                writer = graph.index.writers.get(position.variable)
-                if writer is not None:
-                    found[graph.operations[writer].id] = operation.id
+                if writer := graph.writer(position.variable):
+                    found[writer.id] = operation.id
     return found

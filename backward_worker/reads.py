@@ -27,7 +27,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a step reads and what is wanted of it, looked up once for all samples: of a list of ids each reads its own."""
+    """What a step reads and what is wanted of it, looked up once for all samples: of a list of ids each reads its own.
+
+    `asked` are the paths that are wanted of each sample, and under None of all together, in order.
+    """
 
     all: Sequence[Position]
     own: Mapping[int | None, Sequence[int]]
@@ -40,9 +43,9 @@ class Reads:
         own: dict[int | None, list[int]] = {}
         for at, position in enumerate(positions):
             own.setdefault(position.sample, []).append(at)
-        asked: dict[int | None, set[str]] = {}
+        asked: dict[int | None, dict[str, None]] = {}
         for target in step.targets:
-            asked.setdefault(target.sample, set()).add(target.position.path)
+            asked.setdefault(target.sample, {})[target.position.path] = None
         return cls(positions, own, asked)
 
     def wanted(self, sample: int | None) -> Collection[str]:

@@ -39,7 +39,7 @@ class Seeding:
                 f"{path}/variable", f"{item.variable!r} is not a variable of the graph; name one that is"
             )
         if item.text is None:
-            _check_explained(writer_of(self.graph, item.variable), item.variable, f"{path}/text")
+            _check_explained(self.graph.writer(item.variable), item.variable, f"{path}/text")
         items, samples = self._items(item.variable), self.graph.samples(item.variable)
         if isinstance(item.text, tuple):
             _check_length(f"{path}/text", "text", len(item.text), items, item.variable)
@@ -61,7 +61,7 @@ class Seeding:
         """Return the score of an item of feedback; an evaluation that explains itself has scores of its own."""
         score = item.score
         if score is None and item.text is None:
-            writer = writer_of(self.graph, item.variable)
+            writer = self.graph.writer(item.variable)
             score = writer.scores if isinstance(writer, Evaluation) else None
         return score[sample or 0] if isinstance(score, tuple) else score
 
@@ -85,12 +85,6 @@ class Seeding:
         else:
             gradient = TextGradient(text, "copied", item.source, roots=root)
         return Contribution(gradient, sample=sample, feedback=(item.id or f"feedback/{at}",))
-
-
-def writer_of(graph: Graph, id: str) -> Operation | None:
-    """Return the operation that wrote a variable."""
-    at = graph.index.writers.get(id)
-    return None if at is None else graph.operations[at]
 
 
 def wanted_of(graph: Graph, wrt: Sequence[str] | None) -> Sequence[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from backtalk.wire.errors import Error
 from backtalk.wire.graph import Graph, Operation
@@ -50,6 +50,21 @@ class Partly(Generic[G]):
     gradient: G
     error: Error
     incomplete: bool = True
+
+
+def gradient_of(outcome: G | Partly[G]) -> G:
+    """Return the gradient, whatever failed on the way to it."""
+    return outcome.gradient if isinstance(outcome, Partly) else outcome
+
+
+def error_of(outcome: G | Partly[G] | Error) -> Error | None:
+    """Return what failed on the way to a gradient, None where nothing did."""
+    return outcome.error if isinstance(outcome, Partly) else outcome if isinstance(outcome, Error) else None
+
+
+def feedback_of(said: Iterable[Contribution[Any]]) -> tuple[str, ...]:
+    """Return the ids of the feedback behind several contributions, each once."""
+    return tuple(dict.fromkeys(id for one in said for id in one.feedback))
 
 
 Outcome: TypeAlias = G | Partly[G] | Error

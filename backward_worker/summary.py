@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from backtalk.prompt import as_text
-from backtalk.wire.errors import Error
 from backtalk.wire.feedback import Summary
 from backtalk.wire.graph import Graph
 from backward_worker.ask import Own, Place
 from backward_worker.backward import Failed
 from backward_worker.compose import Part
-from backward_worker.gradient import EMPTY, TextGradient
+from backward_worker.gradient import TextGradient
 from backward_worker.inquiry import Desk
 from backward_worker.merge import Merger
 from backward_worker.owner import own_model
 from backward_worker.quote import quote
-from backward_worker.step import Contribution, Partly
+from backward_worker.step import Contribution, Partly, error_of, feedback_of, gradient_of
 from backward_worker.trace import deepest
 
 
@@ -30,54 +29,53 @@ async def summaries(
     """Return the summary of every variable that was heard of, and what failed of that."""
     heard = {id: said for id, said in contributions.items() if said}
     depth = 1 + deepest(heard)
-    done = await asyncio.gather(*(_summary(graph, id, said, desk, depth) for id, said in heard.items()))
-    failed = [Failed(id, None, None, error) for id, (_, error) in zip(heard, done, strict=True) if error]
     lacking = {variable for variable, _ in missing}
+    done = await asyncio.gather(*(_merged(graph, id, said, desk, depth) for id, said in heard.items()))
+    failed = [
+        Failed(id, None, None, error) for id, one in zip(heard, done, strict=True) if (error := error_of(one))
+    ]
     return {
-        id: summary.model_copy(update={"incomplete": summary.incomplete or id in lacking})
-        for id, (summary, _) in zip(heard, done, strict=True)
+        id: _summary(graph, id, said, gradient_of(one), desk, lacking=id in lacking)
+        for (id, said), one in zip(heard.items(), done, strict=True)
     }, failed
 
 
-async def _summary(
+async def _merged(
     graph: Graph, id: str, said: Sequence[Contribution[TextGradient]], desk: Desk, depth: int
-) -> tuple[Summary, Error | None]:
+) -> TextGradient | Partly[TextGradient]:
+    """Return one gradient in the place of all; where only one says anything, and that in short, it is that one."""
     variable, most = graph.index.variables[id], desk.policy.summary_characters
-    spoken = {at: one for at, one in enumerate(said) if one.gradient.text}
-    gradient, error = EMPTY, None
-    if len(spoken) == 1 and len(only := next(iter(spoken.values())).gradient.text) <= most:
-        gradient = TextGradient(only, "copied")
-    elif spoken:
-        shown = (
-            variable.data if not isinstance(variable.data, tuple) else f"[a batch of {len(variable.data)}]"
-        )
-        merger = Merger(
-            desk.asker,
-            _own(graph, said),
-            Place("summary", None, (id,)),
-            variable.role,
-            as_text(shown),
-            desk.policy,
-            most,
-        )
-        outcome = await merger.merge(
-            [Part(_origin(one), one.gradient.text) for one in spoken.values()],
-            depth=depth,
-        )
-        assert not isinstance(outcome, Error)
-        gradient = outcome.gradient if isinstance(outcome, Partly) else outcome
-        error = outcome.error if isinstance(outcome, Partly) else None
+    parts = [Part(_origin(one), one.gradient.text) for one in said if one.gradient.text]
+    if len(parts) == 1 and len(parts[0].text) <= most:
+        return TextGradient(parts[0].text, "copied")
+    shown = (
+        f"[a batch of {len(variable.data)}]" if isinstance(variable.data, tuple) else as_text(variable.data)
+    )
+    place = Place("summary", None, (id,))
+    merger = Merger(desk.asker, _own(graph, said), place, variable.role, shown, desk.policy, most)
+    return await merger.merge(parts, depth=depth)
+
+
+def _summary(
+    graph: Graph,
+    id: str,
+    said: Sequence[Contribution[TextGradient]],
+    gradient: TextGradient,
+    desk: Desk,
+    *,
+    lacking: bool,
+) -> Summary:
+    most = desk.policy.summary_characters
     cut = len(gradient.text) > most
-    summary = Summary(
+    return Summary(
         text=f"{gradient.text[: most - 1]}…" if cut else gradient.text,
-        role=f"feedback to {variable.role}",
+        role=f"feedback to {graph.index.variables[id].role}",
         how=gradient.how,
-        entries=tuple(spoken),
-        feedback=tuple(dict.fromkeys(id for one in said for id in one.feedback)),
-        incomplete=any(one.incomplete for one in said),
+        entries=tuple(at for at, one in enumerate(said) if one.gradient.text),
+        feedback=feedback_of(said),
+        incomplete=lacking or any(one.incomplete for one in said),
         cut=cut,
     )
-    return summary, error
 
 
 def _origin(said: Contribution[TextGradient]) -> str:

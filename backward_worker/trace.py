@@ -8,7 +8,7 @@ from dataclasses import replace
 from backtalk.wire.errors import Error
 from backward_worker.gradient import Root, TextGradient
 from backward_worker.plan import Target
-from backward_worker.step import Contribution, Outcome, Partly, Step
+from backward_worker.step import Contribution, Outcome, Partly, Step, gradient_of
 
 
 def traced(
@@ -20,7 +20,7 @@ def traced(
         outcome = await awaitable
         if isinstance(outcome, Error):
             return outcome
-        gradient = outcome.gradient if isinstance(outcome, Partly) else outcome
+        gradient = gradient_of(outcome)
         if not gradient.criticises:
             return outcome
         marked = replace(

@@ -175,11 +175,15 @@ class Graph(Frozen):
         """Return the leaves that want a gradient."""
         return tuple(variable for variable in self.leaves() if variable.requires_grad)
 
+    def writer(self, variable: str) -> Operation | None:
+        """Return the operation that wrote a variable, None where the graph holds none."""
+        at = self.index.writers.get(variable)
+        return None if at is None else self.operations[at]
+
     def samples(self, variable: str) -> int | None:
         """Return how many items a variable has; the one score of an evaluation is about all that it measured."""
-        at = self.index.writers.get(variable)
-        if at is not None and isinstance(self.operations[at], Evaluation):
-            return self.index.batches[at]
+        if isinstance(self.writer(variable), Evaluation):
+            return self.index.batches[self.index.writers[variable]]
         data = self.index.variables[variable].data
         return len(data) if isinstance(data, tuple) else None
 
