@@ -8,6 +8,8 @@ import re
 import signal
 
 import pytest
+from fixtures import tapes
+from fixtures.tapes import call, param, tape
 
 from backtalk import Client
 from backtalk.wire.codec import validate
@@ -29,24 +31,14 @@ def job():
 
 def feedback():
     """Return feedback on a batch of answers that share one prompt: a call for each of them."""
-    variables = [
-        {"id": "prompt", "data": "Answer.", "role": "prompt", "requires_grad": True},
-        {"id": "question", "data": [f"what is {at}?" for at in range(ITEMS)], "role": "question"},
-        {"id": "answer", "data": [f"It is {at}." for at in range(ITEMS)], "role": "answer", "producer": "op"},
-    ]
-    operation = {
-        "id": "op",
-        "op": "chat_completion",
-        "endpoint": "openai",
-        "model": "m",
-        "messages": [{"role": "user", "content": ["prompt", "question"]}],
-        "outputs": ["answer"],
+    variables = {
+        "prompt": param("Answer."),
+        "question": [f"what is {at}?" for at in range(ITEMS)],
+        "answer": [f"It is {at}." for at in range(ITEMS)],
     }
-    return {
-        "graph": {"variables": variables, "operations": [operation]},
-        "feedback": [{"variable": "answer", "text": [f"Item {at} is too short." for at in range(ITEMS)]}],
-        "model": "backward",
-    }
+    graph = tape(variables, call("op", "prompt question", "answer"))
+    said = {"answer": [f"Item {at} is too short." for at in range(ITEMS)]}
+    return tapes.feedback(graph, said, model="backward")
 
 
 def without_ids(answer):

@@ -12,6 +12,8 @@ from functools import partial
 
 import pytest
 import pytest_asyncio
+from fixtures import tapes
+from fixtures.tapes import call, param, tape
 from redis.asyncio import Redis
 
 from backtalk.local.broker import free_ports
@@ -532,21 +534,9 @@ async def test_whoever_waits_when_the_store_is_closed_is_told(own_redis):
 
 def feedback(texts):
     """Return feedback, a text for each item, on answers to one shared prompt."""
-    prompt = {"id": "prompt", "data": "Answer.", "role": "prompt", "requires_grad": True}
-    question = {"id": "question", "data": [f"{at}?" for at in range(len(texts))], "role": "question"}
-    answer = {"id": "answer", "data": ["No."] * len(texts), "role": "answer", "producer": "op"}
-    operation = {
-        "id": "op",
-        "op": "chat_completion",
-        "endpoint": "openai",
-        "model": "m",
-        "messages": [{"role": "user", "content": ["prompt", "question"]}],
-        "outputs": ["answer"],
-    }
-    return {
-        "graph": {"variables": [prompt, question, answer], "operations": [operation]},
-        "feedback": [{"variable": "answer", "text": texts}],
-    }
+    questions, answers = [f"{at}?" for at in range(len(texts))], ["No."] * len(texts)
+    variables = {"prompt": param("Answer."), "question": questions, "answer": answers}
+    return tapes.feedback(tape(variables, call("op", "prompt question", "answer")), {"answer": texts})
 
 
 async def test_a_backward_pass_that_failed_in_part_asks_again_only_there(stage, redis):
