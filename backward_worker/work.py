@@ -50,7 +50,7 @@ class Work:
                 "samples",
                 "leaves samples out, and `policy/batch` digests them all together; leave one of both out",
             )
-        graph = body.graph if isinstance(body.graph, Graph) else Graph.join(*body.graph)
+        graph = body.whole
         wanted = wanted_of(graph, body.wrt)
         seeds = Seeding(graph, policy.gate, body.samples).of(body)
         roots = Roots(graph, body.feedback, policy.context_tokens) if policy.context else None

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from backtalk.wire.chunk import CompletionChunk
+from backtalk.wire.control import Control
 from backtalk.wire.feedback import Feedback, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionJob, CompletionResult
@@ -20,6 +21,7 @@ MESSAGES: Final[dict[str, tuple[type[BaseModel], JsonSchemaMode]]] = {
     "completion.chunk.v1": (CompletionChunk, "serialization"),
     "completion.job.v1": (CompletionJob, "validation"),
     "completion.result.v1": (CompletionResult, "serialization"),
+    "control.v1": (Control, "validation"),
     "feedback.v1": (Feedback, "validation"),
     "gradients.v1": (Gradients, "serialization"),
     "graph.v1": (Graph, "validation"),

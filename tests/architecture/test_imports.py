@@ -20,6 +20,9 @@ PURE = (
     "backward_worker.differentiate",
     "backtalk.prompt",
 )
+FOR_OPERATORS = {
+    f"backtalk.transport.rabbitmq.{name}" for name in ("browsing", "looking", "probing", "visiting")
+}
 NO_NAMES = {"utils", "helpers", "common", "core", "manager", "handlers", "shared"}
 
 
@@ -47,9 +50,15 @@ def importers(imports, external):
 @pytest.mark.parametrize("worker", WORKERS)
 @pytest.mark.parametrize("package", SHARED)
 def test_every_shared_module_is_reached_from_both_workers(imports, worker, package):
-    """What only one of them needs belongs to it."""
+    """What only one of them needs belongs to it; what operators do over AMQP belongs to the transport."""
     reached = imports.find_upstream_modules(f"{worker}.__main__")
-    assert modules(imports, package) - reached == set()
+    assert modules(imports, package) - reached == FOR_OPERATORS & modules(imports, package)
+
+
+def test_what_is_for_operators_is_used_by_them(imports):
+    """No worker loads it."""
+    reached = imports.find_upstream_modules("backtalk.operate", as_package=True)
+    assert reached >= FOR_OPERATORS
 
 
 @pytest.mark.parametrize("worker", WORKERS)

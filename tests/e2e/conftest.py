@@ -46,11 +46,11 @@ async def spawn(environment, tmp_path) -> AsyncIterator[Callable[..., Awaitable[
     async with AsyncExitStack() as processes:
         count = iter(range(100))
 
-        async def one(role: str, **variables: str) -> WorkerProcess:
+        async def one(role: str, *command: str, **variables: str) -> WorkerProcess:
             log = tmp_path / f"{role}-{next(count)}.log"
-            script = Path(sys.executable).with_name(f"{role}-worker")
+            usual = (str(Path(sys.executable).with_name(f"{role}-worker")),)
             process = await processes.enter_async_context(
-                running([str(script)], env={**environment, **variables}, log=log, ready='"event":"ready"')
+                running(command or usual, env={**environment, **variables}, log=log, ready='"event":"ready"')
             )
             return WorkerProcess(process.pid, process.wait, log)
 

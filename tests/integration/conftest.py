@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import json
 import os
+import sys
 import threading
 import time
 import uuid
@@ -27,6 +28,8 @@ from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
+from pydantic import SecretStr
+from pydantic_core import to_json
 
 from backtalk.autodiff import close, connect
 from backtalk.client import Client
@@ -34,7 +37,8 @@ from backtalk.local.broker import PrivateBroker
 from backtalk.local.simulated_model import SimulatedModel
 from backtalk.models import get_backward_model_client, set_backward_model_client
 from backtalk.models.backward import forget_backward_model_client
-from backtalk.runtime.process import serve
+from backtalk.runtime.child import Command
+from backtalk.runtime.serving import Standing, serve
 from backtalk.runtime.settings import EndpointSettings, Settings
 from backtalk.transport.rabbitmq import declare
 from backtalk.transport.topology import Names, topology
@@ -82,6 +86,7 @@ class Worker:
 
     stop: Callable[[], None]
     task: asyncio.Task[None]
+    standing: Standing
 
     async def done(self):
         async with asyncio.timeout(PATIENCE):
@@ -318,6 +323,21 @@ class Stage:
             await self._connection.close()
 
 
+def _environment(settings: Settings) -> dict[str, str]:
+    told = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in settings
+        if name in settings.model_fields_set
+    }
+    return {
+        **os.environ,
+        **{
+            f"BACKTALK_{name.upper()}": value if isinstance(value, str) else to_json(value).decode()
+            for name, value in told.items()
+        },
+    }
+
+
 def _content(body: Any) -> bytes:
     return body if isinstance(body, bytes) else json.dumps(body).encode()
 
@@ -329,15 +349,28 @@ def _properties(given: Mapping[str, Any]) -> spec.Basic.Properties:
 
 @asynccontextmanager
 async def _running(kind, handle, settings: Settings, store) -> AsyncIterator[Worker]:
-    stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.ensure_future(serve(kind, handle, settings, stop=stop, ready=ready.set, store=store))
+    stop, ready, standing = asyncio.Event(), asyncio.Event(), Standing()
+    # a process of its own for a message knows the settings by its environment
+    child = Command((sys.executable, "-m", f"{kind.role}_worker", "--alone"), _environment(settings))
+    task = asyncio.ensure_future(
+        serve(
+            kind,
+            handle,
+            settings,
+            child=child,
+            stop=stop,
+            standing=standing,
+            ready=ready.set,
+            store=store,
+        )
+    )
     waiting = asyncio.ensure_future(ready.wait())
     await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     if task.done():
         await task
     try:
-        yield Worker(stop.set, task)
+        yield Worker(stop.set, task, standing)
     finally:
         stop.set()
         with suppress(asyncio.CancelledError):
@@ -355,6 +388,12 @@ async def own_broker() -> AsyncIterator[PrivateBroker]:
 def new_stage(broker) -> Callable[[], Stage]:
     """Return the maker of stages on the broker that all tests share."""
     return lambda: Stage(broker.url)
+
+
+@pytest.fixture(scope="session")
+def stage_at() -> Callable[..., Stage]:
+    """Return the maker of stages on a broker whose URL is given."""
+    return Stage
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -385,6 +424,9 @@ async def workers(new_stage: Callable[[], Stage]) -> AsyncIterator[Stage]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def pair(workers: Stage) -> Stage:
     """Return a stage with both workers; nothing on it is left over from the test before."""
+    await workers.clear()
+    # an endpoint that told one test after the other to wait would be given a rest
+    await workers.ask({"model": "m", "messages": [{"role": "user", "content": "Hello"}]})
     await workers.clear()
     return workers
 

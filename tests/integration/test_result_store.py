@@ -50,7 +50,7 @@ def store_of(stage, url, *, role="forward", seconds=60, claim_seconds=CLAIM_SECO
 async def taken(stage, url, body, id):
     """Be another worker that is at a message."""
     async with store_of(stage, url) as store:
-        record = await store.open(work_key(id, json.dumps(body).encode()))
+        record = await store.open(work_key(id, json.dumps(body).encode()), "id")
         try:
             yield record
         finally:
@@ -208,7 +208,7 @@ async def test_a_stream_that_comes_again_is_answered_whole(stage, redis, job):
 async def test_the_claim_of_a_dead_worker_runs_out(stage, redis, job):
     """Its message is delivered to another, which then goes on with what was paid."""
     async with store_of(stage, redis, claim_seconds=DEAD_AFTER) as dead:
-        record = await dead.open(work_key("m", json.dumps(job()).encode()))
+        record = await dead.open(work_key("m", json.dumps(job()).encode()), "id")
         dead._keeper.cancel()
         began = time.monotonic()
         store = store_of(stage, redis)
@@ -227,8 +227,8 @@ async def test_a_claim_is_renewed_as_long_as_the_work_lasts(stage, redis):
         store_of(stage, redis, claim_seconds=DEAD_AFTER) as one,
         store_of(stage, redis, claim_seconds=DEAD_AFTER) as two,
     ):
-        record = await one.open("k")
-        waiting = asyncio.create_task(two.open("k"))
+        record = await one.open("k", "id")
+        waiting = asyncio.create_task(two.open("k", "id"))
         await asyncio.sleep(3 * DEAD_AFTER)
         assert not waiting.done()
         await record.close()
@@ -240,11 +240,11 @@ async def test_a_claim_that_was_lost_is_not_released(stage, redis):
     """It is another worker's by now."""
     async with store_of(stage, redis, claim_seconds=0.2) as late, store_of(stage, redis) as living:
         late._keeper.cancel()
-        lost = await late.open("k")
-        record = await living.open("k")
+        lost = await late.open("k", "id")
+        record = await living.open("k", "id")
         await lost.close()
         async with store_of(stage, redis) as third:
-            waiting = asyncio.create_task(third.open("k"))
+            waiting = asyncio.create_task(third.open("k", "id"))
             await stage.until(lambda: third.counts.waits)
             await record.close()
             await (await waiting).close()
@@ -318,7 +318,7 @@ async def test_paid_work_is_answered_when_the_store_forgot_it(stage, own_redis):
 async def test_work_whose_claim_was_lost_is_not_safe(stage, own_redis):
     """A Redis that comes back empty has forgotten what was paid."""
     async with store_of(stage, own_redis.url, claim_seconds=DEAD_AFTER) as store:
-        record = await store.open("k")
+        record = await store.open("k", "id")
         await record.remember(record.entry("openai", {}, "here"), FINE)
         assert record.safe
         await own_redis.stop()
@@ -329,14 +329,14 @@ async def test_work_whose_claim_was_lost_is_not_safe(stage, own_redis):
 async def test_a_slow_moment_at_the_beginning_loses_nothing(stage, own_redis):
     """What was paid is found at the second look, and the claim is kept."""
     async with store_of(stage, own_redis.url) as first:
-        record = await first.open("k")
+        record = await first.open("k", "id")
         entry = record.entry("openai", {}, "here")
         await record.remember(entry, FINE)
         await record.close()
     async with store_of(stage, own_redis.url, claim_seconds=DEAD_AFTER) as second:
         async with Redis.from_url(own_redis.url) as admin:
             await admin.execute_command("CLIENT", "PAUSE", 250, "ALL")
-            record = await second.open("k")
+            record = await second.open("k", "id")
             assert record.recall(entry) == FINE
             await asyncio.sleep(2 * DEAD_AFTER)
             assert await admin.exists(record.claim_key)
@@ -347,16 +347,16 @@ async def test_a_slow_moment_at_the_beginning_loses_nothing(stage, own_redis):
 async def test_a_claim_whose_release_was_lost_is_still_ours(stage, redis):
     """Nobody waits for oneself."""
     async with store_of(stage, redis) as store:
-        await store.open("k")
+        await store.open("k", "id")
         async with asyncio.timeout(1):
-            again = await store.open("k")
+            again = await store.open("k", "id")
         await again.close()
 
 
 async def test_a_claim_that_ran_out_is_taken_again(stage, redis):
     """The worker was late, not gone: what it remembered is there, and nobody else got in."""
     async with store_of(stage, redis, claim_seconds=DEAD_AFTER) as store, Redis.from_url(redis) as admin:
-        record = await store.open("k")
+        record = await store.open("k", "id")
         await record.remember(record.entry("openai", {}, "here"), FINE)
         await admin.delete(record.claim_key)
         async with asyncio.timeout(5):
@@ -370,7 +370,7 @@ async def test_many_megabytes_at_once_are_remembered(stage, redis):
     """The limit is for a Redis that says nothing, not for one that is given much."""
     large = Completion({"choices": [{"message": {"content": "x" * 1_000_000}}]})
     async with store_of(stage, redis) as store:
-        record = await store.open("k")
+        record = await store.open("k", "id")
         entries = [record.entry("openai", {}, f"items/{at}") for at in range(48)]
         await asyncio.gather(*(record.remember(entry, large) for entry in entries))
         assert (record.safe, store.line.up, store.counts.calls_remembered) == (True, True, 48)
@@ -406,7 +406,7 @@ async def test_a_store_that_falls_silent_delays_a_job_once(stage, own_redis):
     try:
         began = time.monotonic()
         answer = await stage.ask(batch("on"))
-        record = await store.open("k")
+        record = await store.open("k", "id")
         for at in range(40):
             await record.remember(str(at).encode(), FINE)
         took = time.monotonic() - began
@@ -426,7 +426,7 @@ async def test_a_store_that_is_full_costs_no_job(stage, job):
         assert (await stage.ask(job())).json["status"] == "completed"
         assert store.line.failures
         assert store.line.up
-        record = await store.open("k")
+        record = await store.open("k", "id")
         await record.remember(b"entry", FINE)
         assert not record.safe
 
@@ -442,16 +442,16 @@ async def test_namespaces_and_roles_do_not_mix(stage, redis):
         store_of(stage, redis, role="backward") as backward,
         other,
     ):
-        one = await forward.open("k")
+        one = await forward.open("k", "id")
         await one.remember(one.entry("openai", {}, "here"), FINE)
         for store in (backward, other):
             async with asyncio.timeout(1):
-                record = await store.open("k")
+                record = await store.open("k", "id")
             assert record.recall(record.entry("openai", {}, "here")) is None
             await record.close()
         await one.finish(b"{}")
         for store, answer in ((forward, b"{}"), (backward, None), (other, None)):
-            record = await store.open("k")
+            record = await store.open("k", "id")
             assert record.answer == answer
             await record.close()
 
@@ -460,10 +460,10 @@ async def test_a_call_is_recalled_by_its_place_endpoint_and_body(stage, redis):
     """Any other is another call."""
     told = ("openai", {"model": "m", "n": 1}, "items/0")
     async with store_of(stage, redis) as store:
-        record = await store.open("k")
+        record = await store.open("k", "id")
         await record.remember(record.entry(*told), FINE)
         await record.close()
-        record = await store.open("k")
+        record = await store.open("k", "id")
         assert record.recall(record.entry(*told)) == FINE
         for at, other in ((0, "local"), (1, {"model": "m", "n": 2}), (2, "items/1")):
             changed = [other if at == place else one for place, one in enumerate(told)]

@@ -154,7 +154,7 @@ async def test_what_was_not_settled_comes_back(stage, broker_of):
     for at in range(2):
         await broker_of.publish(Envelope(b"x", message_id=str(at)), key=mailbox)
     await stage.until(lambda: len(held) == 2)
-    await consumer.cancel()
+    await consumer.pause()
     assert await held[0].ack()
     await broker_of.publish(Envelope(b"x", message_id="late"), key=mailbox)
     assert await stage.depth(mailbox) == 1

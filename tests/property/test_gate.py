@@ -7,47 +7,73 @@ from hypothesis import strategies as st
 
 from backtalk.runtime.gate import FairGate
 
-# who does what: a caller of one of three owners comes, leaves, gives up, or everyone gets a turn
-ACTS = st.lists(
-    st.tuples(st.sampled_from(["leave", "give up", "turn", "come"]), st.integers(0, 7)), max_size=20
+# who does what: a caller of one of three owners comes, leaves, gives up, everyone gets a turn; and what the gate does
+COMING_AND_GOING = ["leave", "give up", "turn", "come"]
+ACTS = st.lists(st.tuples(st.sampled_from(COMING_AND_GOING), st.integers(0, 7)), max_size=20)
+ALL_ACTS = st.lists(
+    st.tuples(st.sampled_from([*COMING_AND_GOING, "resize", "refuse"]), st.integers(0, 7)), max_size=25
 )
 
 
-async def play(limit, crowd, acts):
-    gate = FairGate(limit)
-    inside, tasks, doors = set(), [], []
-    most = 0
+class Refusal(Exception):
+    """What a gate says that refuses."""
 
-    async def call(at):
-        nonlocal most
-        await gate.enter(at % 3)
+
+class Play:
+    """A gate, its callers, and what they and it are made to do."""
+
+    def __init__(self, limit):
+        self.gate = FairGate(limit)
+        self.most = 0
+        self._inside, self._tasks, self._doors = set(), [], []
+
+    async def act(self, what, chosen):
+        match what:
+            case "come":
+                self._doors.append(asyncio.Event())
+                self._tasks.append(asyncio.create_task(self._call(len(self._tasks))))
+            case "leave" if self._doors:
+                self._doors[chosen % len(self._doors)].set()
+            case "give up" if self._tasks:
+                self._tasks[chosen % len(self._tasks)].cancel()
+            case "turn":
+                await asyncio.sleep(0)
+            case "resize":
+                self.gate.resize(chosen % 4)
+            case "refuse":
+                self.gate.refuse(Refusal)
+
+    async def ends(self):
+        """Send all away; return how many did not go, and the errors that others ended with."""
+        for door in self._doors:
+            door.set()
+        stuck = set()
+        if self._tasks:
+            _, stuck = await asyncio.wait(self._tasks, timeout=1)
+        for task in stuck:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        return len(stuck), [end for end in ends if not isinstance(end, asyncio.CancelledError | None)]
+
+    async def _call(self, at):
+        await self.gate.enter(at % 3)
         try:
-            inside.add(at)
-            most = max(most, len(inside))
-            await doors[at].wait()
+            self._inside.add(at)
+            self.most = max(self.most, len(self._inside))
+            await self._doors[at].wait()
         finally:
-            inside.discard(at)
-            gate.leave()
+            self._inside.discard(at)
+            self.gate.leave()
 
-    for act, chosen in [("come", 0)] * crowd + [("turn", 0)] * 2 + acts:
-        if act == "come":
-            doors.append(asyncio.Event())
-            tasks.append(asyncio.create_task(call(len(tasks))))
-        elif act == "leave" and doors:
-            doors[chosen % len(doors)].set()
-        elif act == "give up" and tasks:
-            tasks[chosen % len(tasks)].cancel()
-        elif act == "turn":
-            await asyncio.sleep(0)
-    for door in doors:
-        door.set()
-    stuck = set()
-    if tasks:
-        _, stuck = await asyncio.wait(tasks, timeout=1)
-    for task in stuck:
-        task.cancel()
-    ends = await asyncio.gather(*tasks, return_exceptions=True)
-    return most, len(stuck), [end for end in ends if not isinstance(end, asyncio.CancelledError | None)], gate
+
+async def play(limit, crowd, acts):
+    game = Play(limit)
+    for what, chosen in [("come", 0)] * crowd + [("turn", 0)] * 2 + acts:
+        await game.act(what, chosen)
+    # a gate of no places would hold the rest for ever
+    game.gate.resize(limit)
+    stuck, broken = await game.ends()
+    return game.most, stuck, broken, game.gate
 
 
 async def places(gate, limit):
@@ -73,3 +99,18 @@ def test_no_place_is_ever_lost_or_given_twice(limit, crowd, acts):
     most, stuck, broken, free = asyncio.run(whole())
     assert most <= limit
     assert (stuck, broken, free) == (0, [], limit)
+
+
+@given(limit=st.integers(1, 3), crowd=st.integers(0, 8), acts=ALL_ACTS)
+def test_no_place_is_lost_by_resizing_and_refusing(limit, crowd, acts):
+    """Nobody waits for ever, nobody hears anything but the refusal, and in the end all places are free."""
+
+    async def whole():
+        most, stuck, broken, gate = await play(limit, crowd, acts)
+        return most, stuck, broken, gate.inside, await places(gate, limit)
+
+    most, stuck, broken, inside, free = asyncio.run(whole())
+    widest = max([limit, *(chosen % 4 for act, chosen in acts if act == "resize")])
+    assert most <= widest
+    assert {type(end) for end in broken} <= {Refusal}
+    assert (stuck, inside, free) == (0, 0, limit)

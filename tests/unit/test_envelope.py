@@ -97,3 +97,13 @@ def test_an_attempt_that_is_no_number_counts_as_never(value, attempt):
 def test_a_message_without_headers_was_never_tried():
     """The count starts at 0."""
     assert Envelope(b"").attempt == 0
+
+
+def test_headers_that_leave_no_room_for_ours_are_let_go():
+    """The broker closes the connection that sends more than a frame of them, and it would be tried for ever."""
+    padded = Envelope(
+        b"", headers={"x-backtalk-pad": "x" * 130_000, "x-backtalk-attempt": 2, "traceparent": "00"}
+    )
+    assert padded.republished("1").headers == {"x-backtalk-attempt": 2, "traceparent": "00"}
+    many = Envelope(b"", headers={f"x-backtalk-{at}": "x" * 100 for at in range(1000)})
+    assert many.republished("1").headers == {}

@@ -183,3 +183,68 @@ async def test_cancelling_all_at_once_leaves_the_gate_as_new():
         ends = await crowd.ends()
         assert {type(end) for end in ends.values()} == {asyncio.CancelledError}
         assert await free_places(crowd.gate, 3) == 3
+
+
+# ---- a limit that changes, and a gate that refuses
+
+
+async def test_a_wider_gate_lets_those_in_that_wait():
+    """At once, and as many as there are new places."""
+    async with Crowd(1) as crowd:
+        await crowd.come("a1", "a2", "b1", "c1")
+        crowd.gate.resize(3)
+        await settle()
+        assert crowd.entered == ["a1", "a2", "b1"]
+
+
+async def test_a_narrower_gate_lets_nobody_in_until_so_many_have_left():
+    """Those inside stay."""
+    async with Crowd(3) as crowd:
+        await crowd.come("a1", "a2", "a3", "a4")
+        crowd.gate.resize(1)
+        for leaver, entered in (("a1", 3), ("a2", 3), ("a3", 4)):
+            await crowd.leave(leaver)
+            assert len(crowd.entered) == entered
+
+
+async def test_a_gate_of_no_places_holds_everybody():
+    """Until it is wider again; the order is kept."""
+    async with Crowd(0) as crowd:
+        await crowd.come("a1", "b1", "a2")
+        assert crowd.entered == []
+        crowd.gate.resize(2)
+        await settle()
+        assert crowd.entered == ["a1", "b1"]
+
+
+async def test_refusing_ends_the_wait_of_all_and_disturbs_nobody_inside():
+    """Each has an error of its own; whoever comes later waits as usual."""
+    errors = []
+
+    def refusal():
+        errors.append(ConnectionError(len(errors)))
+        return errors[-1]
+
+    async with Crowd(1) as crowd:
+        await crowd.come("a1", "a2", "b1")
+        crowd.gate.refuse(refusal)
+        await settle()
+        await crowd.come("c1")
+        assert crowd.entered == ["a1"]
+        await crowd.leave("a1")
+        assert crowd.entered == ["a1", "c1"]
+        ends = await crowd.ends()
+    assert (ends["a2"], ends["b1"], ends["a1"], ends["c1"]) == (*errors, None, None)
+    assert await free_places(crowd.gate, 1) == 1
+
+
+async def test_one_that_is_cancelled_and_refused_in_the_same_moment_costs_no_place():
+    """Whichever it notices."""
+    async with Crowd(1) as crowd:
+        await crowd.come("a1", "b1", "c1")
+        crowd.cancel("b1")
+        crowd.gate.refuse(ConnectionError)
+        crowd.cancel("c1")
+        await settle()
+        await crowd.leave("a1")
+    assert await free_places(crowd.gate, 1) == 1

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from backtalk.runtime import replies as module
 from backtalk.runtime.replies import Replies
-from backtalk.transport.envelope import Envelope
+from backtalk.transport.envelope import Envelope, TopologyMismatch, Unconfirmed, Unroutable
 from backtalk.transport.topology import Names
 from backtalk.wire.chunk import CompletionChunk
 from backtalk.wire.kinds import FORWARD
@@ -54,3 +55,36 @@ async def test_partial_output_goes_to_the_address_alone(reply_to, mandatory):
     # the same chunk always has the same id: a repeat of it is known as one
     ((_, _, _, again), _), _ = await emitted(reply_to)
     assert again.message_id == first.message_id
+
+
+class Bare(Sent):
+    """A broker whose queues are gone until they are declared, which fails in so many ways first."""
+
+    def __init__(self, *failures):
+        super().__init__()
+        self.failures = list(failures)
+        self.declared = []
+
+    async def declare(self, queue, bindings):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.declared.append(queue.name)
+
+    async def publish(self, envelope, *, key, **options):
+        if key not in self.declared:
+            raise Unroutable(key)
+        await super().publish(envelope, key=key, **options)
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [[], [Unconfirmed("lost")], [TopologyMismatch("may not declare"), TopologyMismatch("still not")]],
+    ids=["at once", "over a lost connection", "once somebody may"],
+)
+async def test_a_message_for_a_queue_of_ours_that_is_gone_is_insisted_on(monkeypatch, failures):
+    """It is never given up: unsettled, it would keep its place in the worker for ever."""
+    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.0)
+    bare = Bare(*failures)
+    async with asyncio.timeout(5):
+        await Replies(bare, Names("ns"), FORWARD).rung(Envelope(b"", message_id="m"), "5s")
+    assert [message[1] for message in bare.messages] == ["ns.forward.retry.5s"]

@@ -8,8 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from backtalk.runtime import settings as module
+from backtalk.runtime.addresses import without_password
 from backtalk.runtime.redis_line import Line
-from backtalk.runtime.settings import Settings, explain, table, without_password
+from backtalk.runtime.settings import Settings
+from backtalk.runtime.settings_told import explain, table
 
 CANARY = "canary-77e0"
 
@@ -187,6 +189,11 @@ def test_endpoints_that_cannot_be_read_are_explained_by_their_variable(environme
     assert mistake(environment, BACKTALK_ENDPOINTS=value).startswith("BACKTALK_ENDPOINTS")
 
 
+def test_a_policy_that_is_no_json_is_explained_by_its_variable(environment):
+    """As one that says what cannot be."""
+    assert mistake(environment, BACKTALK_POLICY="{").startswith("BACKTALK_POLICY: ")
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"not json"])
 def test_a_file_of_endpoints_that_is_no_json_object_is_explained(environment, tmp_path, content):
     """The file is read at start, so the mistake is told at start."""
@@ -299,20 +306,18 @@ def test_the_password_of_the_result_store_is_not_told(environment, url):
 
 def test_the_settings_in_force_are_told_without_secrets(environment):
     """Keys and passwords never leave the worker, not even into its own log."""
-    endpoints = {
-        "local": {"base_url": f"http://user:{CANARY}@host/v1?token={CANARY}", "api_key_env": "LOCAL_KEY"}
-    }
+    endpoints = {"local": {"base_url": "http://host/v1", "api_key_env": "LOCAL_KEY"}}
     told = read(
         environment,
-        BACKTALK_AMQP_URL=f"amqp://me:{CANARY}@rabbit/%2f?secret={CANARY}",
+        BACKTALK_AMQP_URL=f"amqp://me:{CANARY}@rabbit/%2f?heartbeat=20",
+        BACKTALK_RESULT_STORE=f"redis://me:{CANARY}@redis/0",
         BACKTALK_ENDPOINTS=json.dumps(endpoints),
         LOCAL_KEY=CANARY,
         OPENAI_API_KEY=CANARY,
-        OPENAI_BASE_URL=f"https://user:{CANARY}@proxy/v1",
     ).describe()
     assert CANARY not in json.dumps(told)
     assert told["amqp_url"] == "amqp://me:***@rabbit/%2f"
-    assert told["endpoints"]["local"] == {"base_url": "http://user:***@host/v1", "key": True}
+    assert told["endpoints"]["local"] == {"base_url": "http://host/v1", "key": True}
     assert told["endpoints"]["openai"]["key"] is True
     assert told["namespace"] == "backtalk"
 
@@ -329,12 +334,41 @@ def test_the_settings_in_force_are_told_without_secrets(environment):
         {"BACKTALK_LOG_LEVEL": CANARY},
         {"BACKTALK_NAMESPACE": f"{CANARY} with a space"},
         {"BACKTALK_AMQP_URL": f"amqp://me:{CANARY}@x", "BACKTALK_JOB_BUDGET_SECONDS": "9999"},
+        {"BACKTALK_AMQP_URL": f"amqp://me:{CANARY}@x?{CANARY}=1"},
+        {"BACKTALK_POLICY": '{"batch": "' + CANARY},
+        {"BACKTALK_POLICY": '{"batch": "' + CANARY + '"}'},
+        {"BACKTALK_ENDPOINTS": '{"x": {"base_url": "http://me:' + CANARY + '@x/v1"}}'},
+        {"BACKTALK_ENDPOINTS": '{"x": {"base_url": "http://x/v1?token=' + CANARY + '"}}'},
+        {"OPENAI_BASE_URL": f"https://me:{CANARY}@proxy/v1"},
+        {"OPENAI_BASE_URL": f"https://proxy/v1#{CANARY}"},
+        {"OPENAI_API_KEY": f"{CANARY}\n{CANARY}"},
+        {"OPENAI_API_KEY": f"{CANARY}\x7f"},
+        {"OPENAI_API_KEY": f"{CANARY}\u2013"},
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_a_mistake_is_explained_without_the_value(environment, variables):
     """A value in the wrong variable may well be a key."""
-    assert CANARY not in mistake(environment, **variables)
+    told = mistake(environment, **variables)
+    assert CANARY not in told
+    assert any(name in told for name in variables)
+
+
+def test_a_mistake_that_nobody_explains_does_not_hold_the_value_either(environment):
+    """A traceback ends up in a log as well."""
+    environment.setenv("BACKTALK_AMQP_URL", f"amqp://me:{CANARY}@rabbit/?secret={CANARY}")
+    environment.setenv("BACKTALK_ENDPOINTS", '{"x": {"base_url": "' + CANARY + '"}}')
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert CANARY not in f"{caught.value} {caught.value!r}"
+
+
+def test_an_address_whose_files_cannot_be_read_is_told_at_the_start(environment, tmp_path):
+    """By the name of the file: a mount that is missing is the usual mistake."""
+    told = mistake(environment, BACKTALK_AMQP_URL=f"amqps://me:{CANARY}@rabbit/?cafile={tmp_path}/ca.pem")
+    assert told.startswith("BACKTALK_AMQP_URL: cafile: ")
+    assert f"{tmp_path}/ca.pem cannot be read" in told
+    assert CANARY not in told
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,67 @@ def test_no_try_comes_after_the_deadline(left, action):
     """A sender hears at once what it would otherwise hear too late."""
     outcome = Outcome(retry_after=0, until_deadline=left)
     assert decide(outcome, Standing(0, 0), PATIENCE) == action
+
+
+# ---- endpoints that take no calls
+
+
+CLOSED = {
+    # what nobody's attempt is to blame for costs none, and climbs no rung
+    ("closed", "first try"): Rung("30s", counts=False),
+    ("closed", "fourth try"): Rung("30s", counts=False),
+    ("closed", "last try"): Rung("30s", counts=False),
+    ("closed", "beyond"): Rung("30s", counts=False),
+    # it waits in the queue, and so does the worker
+    **{("idle", tried): HandBack() for tried in ("first try", "fourth try", "last try", "beyond")},
+}
+
+
+@pytest.mark.parametrize("tried", TRIES)
+@pytest.mark.parametrize("closed", ["closed", "idle"])
+def test_a_closed_endpoint_costs_no_attempt(closed, tried):
+    """One of several puts off, all of them hand back; patience with age ends both."""
+    outcome = Outcome(retry_after=30.0, closed=True, idle=closed == "idle")
+    assert decide(outcome, TRIES[tried], PATIENCE) == CLOSED.get((closed, tried), Reply())
+
+
+@pytest.mark.parametrize("tried", ["first try", "beyond"])
+def test_a_worker_that_does_not_wait_puts_off_what_an_idle_one_hands_back(tried):
+    """A process for one message takes no more: handed back, the message would come again at once, for ever."""
+    outcome = Outcome(retry_after=30.0, closed=True, idle=True)
+    patience = Patience(attempts=5, age=86_400, waits=False)
+    assert decide(outcome, TRIES[tried], patience) == Rung("30s", counts=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rung"), [(0.0, "5s"), (5.0, "5s"), (6.0, "30s"), (31.0, "2m"), (60.0, "2m"), (1e9, "10m")]
+)
+def test_a_closed_endpoint_is_waited_for_as_long_as_it_says(seconds, rung):
+    """Not as long as the attempts would have it."""
+    action = decide(Outcome(retry_after=seconds, closed=True), Standing(3, 0), PATIENCE)
+    assert action == Rung(rung, counts=False)
+
+
+@pytest.mark.parametrize(
+    ("facts", "action"),
+    [
+        ({"paid": True}, Reply()),
+        ({"paid": True, "remembered": True}, HandBack()),
+        ({"stopped": True}, HandBack()),
+        ({"unreadable": True}, Reply(file=True)),
+        ({"until_deadline": 1.0}, HandBack()),
+        ({"until_deadline": 1.0, "idle": False}, Reply()),
+        ({"until_deadline": 31.0, "idle": False}, Rung("30s", counts=False)),
+        ({"retry_after": None}, Reply()),
+    ],
+    ids=str,
+)
+def test_what_was_paid_stopped_or_unreadable_comes_before_what_is_closed(facts, action):
+    """And a deadline is answered rather than put off beyond."""
+    outcome = Outcome(**{"retry_after": 30.0, "closed": True, "idle": True, **facts})
+    assert decide(outcome, Standing(0, 0), PATIENCE) == action
+
+
+def test_an_ordinary_try_counts():
+    """It is the usual case, and the attempt is what the rung is climbed by."""
+    assert decide(Outcome(retry_after=0.0), Standing(0, 0), PATIENCE) == Rung("5s", counts=True)

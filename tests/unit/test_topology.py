@@ -12,7 +12,7 @@ FOR_EVER = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
 def work(role):
     return {
         "x-queue-type": "quorum",
-        "x-delivery-limit": 10,
+        "x-delivery-limit": 100,
         "x-dead-letter-exchange": "ns.dlx",
         "x-dead-letter-routing-key": role,
         "x-consumer-timeout": 7_200_000,
@@ -37,6 +37,7 @@ QUEUES = {
         for role in ("forward", "backward")
         for name, arguments in {
             f"ns.{role}": work(role),
+            f"ns.{role}.suspect": work(role),
             f"ns.{role}.retry.5s": rung(role, 5),
             f"ns.{role}.retry.30s": rung(role, 30),
             f"ns.{role}.retry.2m": rung(role, 120),
@@ -61,6 +62,7 @@ def test_the_exchanges_are_those_of_the_design():
         ("ns.jobs", "topic", ()),
         ("ns.dlx", "direct", ()),
         ("ns.unrouted", "fanout", ()),
+        ("ns.control", "fanout", ()),
         ("ns.results", "topic", (("alternate-exchange", "ns.unrouted"),)),
     }
 

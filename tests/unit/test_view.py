@@ -6,7 +6,7 @@ import pytest
 
 from backtalk.runtime.gate import FairGate
 from backtalk.runtime.model import Completion
-from backtalk.runtime.view import View, limit_of
+from backtalk.runtime.view import View, limit_of, stopped
 from backtalk.wire.errors import BacktalkError, Code, Refused, Stopped, Unavailable
 
 BODY = {"model": "m", "messages": []}
@@ -173,7 +173,7 @@ async def test_a_stopped_message_ends_its_calls_and_makes_no_more():
     call = asyncio.create_task(one.complete("openai", BODY, place="here"))
     untouched = asyncio.create_task(other.complete("openai", BODY, place="here"))
     await settle()
-    one.stop()
+    one.end(stopped)
     assert isinstance(await ended(call), Stopped)
     assert isinstance(await ended(one.complete("openai", BODY, place="here")), Stopped)
     assert (one.stopped, one.unavailable, other.stopped) == (True, None, False)
@@ -185,7 +185,7 @@ async def test_a_stop_keeps_what_was_paid():
     """What had come back before still counts."""
     one = view(Endpoint())
     await one.complete("openai", BODY, place="here")
-    one.stop()
+    one.end(stopped)
     await ended(one.complete("openai", BODY, place="here"))
     assert one.paid == 1
 
@@ -195,9 +195,9 @@ async def test_a_message_can_be_stopped_twice():
     one = view(Endpoint(opened=False, linger=asyncio.Event()))
     call = asyncio.create_task(one.complete("openai", BODY, place="here"))
     await settle()
-    one.stop()
+    one.end(stopped)
     await settle()
-    one.stop()
+    one.end(stopped)
     one._adapter.linger.set()
     assert isinstance(await ended(call), Stopped)
 
@@ -207,7 +207,7 @@ async def test_a_message_can_be_stopped_while_its_limit_ends_it():
     one = view(Endpoint(opened=False, linger=asyncio.Event()), budget=0.01)
     call = asyncio.create_task(one.complete("openai", BODY, place="here"))
     await asyncio.sleep(0.03)
-    one.stop()
+    one.end(stopped)
     one._adapter.linger.set()
     assert isinstance(await ended(call), BacktalkError)
 
@@ -294,7 +294,7 @@ async def test_a_message_without_a_store_remembers_nothing_and_is_not_safe():
 async def test_a_stopped_message_still_recalls():
     """What is there costs nothing and takes no time."""
     one = remembering(Endpoint(opened=False), Notes(b"openai here"))
-    one.stop()
+    one.end(stopped)
     assert await one.complete("openai", BODY, place="here") is FINE
 
 
@@ -322,7 +322,7 @@ async def test_a_stop_ends_whatever_a_message_waits_for():
 
     waiting = asyncio.create_task(wait())
     await settle()
-    one.stop()
+    one.end(stopped)
     for call in (waiting, wait()):
         assert isinstance(await ended(call), Stopped)
 
@@ -336,7 +336,7 @@ async def test_what_failed_for_now_makes_no_finished_answer(outcome, undisturbed
     except BacktalkError:
         assert outcome is not FINE
     assert one.undisturbed is undisturbed
-    one.stop()
+    one.end(stopped)
     assert not one.undisturbed
 
 
@@ -346,6 +346,6 @@ async def test_a_message_is_over_at_its_limit_and_with_the_drain():
     late = view(Endpoint(), budget=0)
     assert late.over("it was not done").error.code == Code.UPSTREAM_TIMEOUT
     assert not late.undisturbed
-    stopped = view(Endpoint())
-    stopped.stop()
-    assert isinstance(stopped.over("it was not done"), Stopped)
+    ended = view(Endpoint())
+    ended.end(stopped)
+    assert isinstance(ended.over("it was not done"), Stopped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -30,12 +31,17 @@ class Outbox:
         self.answers = []
         self.filed = []
         self.rungs = []
+        self.isolated = []
+        self.back = []
+        self.troubles = []
 
     def check(self, reply_to):
         if reply_to == "ours":
             raise invalid("reply_to", "is ours; name another one")
 
     async def answer(self, answer, *, to, id, key):
+        if self.troubles:
+            raise self.troubles.pop()
         self.answers.append((to.reply_to, answer.status))
         self.all.append((to.reply_to, answer.status))
 
@@ -45,6 +51,17 @@ class Outbox:
             self.all.append((to.reply_to, id, chunk.item))
 
         return Emitter(publish, self.filed.append)
+
+    def isolates(self, delivery):
+        return delivery.suspicious
+
+    async def isolate(self, request):
+        if self.troubles:
+            raise self.troubles.pop()
+        self.isolated.append(request.message_id)
+
+    async def hand_back(self, request, queue):
+        self.back.append((request.message_id, queue))
 
     async def rung(self, request, name):
         self.rungs.append((request.attempt, name))
@@ -87,13 +104,16 @@ def stage(*failures):
     return worker, handler, outbox
 
 
-def delivery(acks, *, acked=True, again=False, body=BODY, **properties):
+def delivery(acks, *, acked=True, arrived=True, again=False, body=BODY, **properties):
     async def ack():
         acks.append(acked)
         return acked
 
+    async def arrive():
+        return arrived
+
     envelope = Envelope(body, **{"message_id": "job", "reply_to": "mine", **properties})
-    return Delivery(envelope, "queue", redelivered=again, ack=ack)
+    return Delivery(envelope, "queue", redelivered=again, ack=ack, acked=arrive)
 
 
 async def begun(handler):
@@ -184,6 +204,25 @@ async def test_whatever_breaks_the_handler_is_answered_and_filed():
     await settled(acks, 2)
     assert sorted(outbox.answers) == [("one", "failed"), ("two", "failed")]
     assert outbox.filed == ["internal", "internal"]
+
+
+async def test_a_repeat_that_comes_before_the_acknowledgement_has_arrived_is_work_of_its_own():
+    """It may be one that was put off or handed back a moment ago, or sent again because something failed."""
+    worker, handler, outbox = stage()
+    acks, arrived = [], asyncio.Event()
+    first = delivery(acks)
+
+    async def late():
+        await arrived.wait()
+        return True
+
+    handler.go.set()
+    worker.deliver(replace(first, acked=late))
+    await settled(acks, 1)
+    worker.deliver(delivery(acks))
+    await settled(acks, 2)
+    arrived.set()
+    assert (handler.calls, outbox.answers) == (2, [("mine", "completed")] * 2)
 
 
 async def test_a_repeat_that_was_sent_while_an_answer_is_kept_is_answered():
@@ -288,12 +327,13 @@ class Shelf:
     """A store with one record, which is also what it opens; `told` is what happened to it, in order."""
 
     safe = True
+    cancelled = False
 
     def __init__(self, answer=None):
         self.answer = answer
         self.told = []
 
-    async def open(self, key):
+    async def open(self, key, id):
         self.told.append("open")
         return self
 
@@ -452,3 +492,239 @@ async def test_what_breaks_the_handler_lets_go_of_the_work():
     shelved(handler, shelf, outbox).deliver(delivery(acks))
     await settled(acks, 1)
     assert shelf.told == ["open", "close"]
+
+
+async def test_what_has_killed_two_workers_is_passed_on_before_anybody_looks_into_it():
+    """It is isolated and acknowledged; no handler sees it, and nobody is answered yet."""
+    worker, handler, outbox = stage()
+    acks = []
+    worker.deliver(delivery(acks, again=True, body=b"\xff", headers={"x-delivery-count": 2}))
+    await settled(acks, 1)
+    assert (outbox.isolated, outbox.answers, handler.calls) == (["job"], [], 0)
+
+
+async def test_work_in_progress_is_no_suspect():
+    """A connection that is lost twice brings a message three times; its work goes on here."""
+    worker, handler, outbox = stage()
+    acks = []
+    worker.deliver(delivery(acks, acked=False))
+    worker.deliver(delivery(acks, again=True, headers={"x-delivery-count": 2}))
+    await begun(handler)
+    await settled(acks, 2)
+    assert (handler.calls, outbox.isolated, outbox.answers) == (1, [], [("mine", "completed")])
+
+
+@pytest.mark.parametrize(
+    ("again", "headers", "suspicious"),
+    [
+        (True, {"x-delivery-count": 1}, False),
+        (True, {"x-delivery-count": 2}, True),
+        # a sender may have made it up
+        (False, {"x-delivery-count": 9}, False),
+        (True, {"x-delivery-count": "9"}, False),
+        # back from a rung, a suspect still
+        (False, {"x-backtalk-suspect": 1}, True),
+    ],
+)
+def test_a_message_is_a_suspect_by_what_the_broker_counted(again, headers, suspicious):
+    """The count is believed on a redelivery only; the mark of an earlier worker always."""
+    assert delivery([], again=again, headers=headers).suspicious is suspicious
+
+
+async def test_a_suspect_that_could_not_be_passed_on_is_passed_on_when_it_comes_again():
+    """Nothing is acknowledged before, and nobody looks into it meanwhile."""
+    worker, handler, outbox = stage()
+    acks = []
+    outbox.troubles = [RuntimeError("lost")]
+    suspect = {"again": True, "headers": {"x-delivery-count": 2}}
+    worker.deliver(delivery(acks, **suspect))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (acks, outbox.isolated) == ([], [])
+    worker.deliver(delivery(acks, **suspect))
+    await settled(acks, 1)
+    assert (outbox.isolated, handler.calls) == (["job"], 0)
+
+
+async def test_an_answer_that_could_not_be_sent_is_sent_when_its_message_comes_again():
+    """The work is done by then, and is not done twice."""
+    worker, handler, outbox = stage()
+    acks = []
+    outbox.troubles = [RuntimeError("lost")]
+    handler.go.set()
+    worker.deliver(delivery(acks))
+    async with asyncio.timeout(5):
+        while outbox.troubles:
+            await asyncio.sleep(0)
+    worker.deliver(delivery(acks, again=True))
+    await settled(acks, 1)
+    assert (handler.calls, outbox.answers) == (1, [("mine", "completed")])
+
+
+async def test_a_redelivery_finds_finished_work_whose_acknowledgement_was_written_and_lost():
+    """A network that fell silent takes what is written and tells nobody: only the redelivery shows it."""
+    worker, handler, outbox = stage()
+    acks = []
+    handler.go.set()
+    worker.deliver(delivery(acks, arrived=False))
+    await settled(acks, 1)
+    worker.deliver(delivery(acks, again=True))
+    await settled(acks, 2)
+    assert (handler.calls, outbox.answers) == (1, [("mine", "completed")])
+
+
+# ---- what senders want no more
+
+
+class Asks:
+    """A handler that asks an endpoint once, for as long as it takes; `asked` has the ids."""
+
+    def __init__(self):
+        self.asked = []
+        self.endpoint = asyncio.Event()
+
+    async def complete(self, endpoint, body, owner, listener):
+        await self.endpoint.wait()
+        return Completion({"choices": [{"message": {"content": "fine"}}]})
+
+    async def __call__(self, request, /, *, model, emit):
+        self.asked.append(request.id)
+        await model.complete("openai", {}, place="here")
+        return CompletionResult(id=request.id, status="completed")
+
+    async def begun(self, count):
+        async with asyncio.timeout(5):
+            while len(self.asked) < count:
+                await asyncio.sleep(0)
+
+
+def asking(shelf=None):
+    asks, outbox = Asks(), Outbox()
+    return shelved(asks, shelf or NoStore(), outbox, adapter=asks), asks, outbox
+
+
+async def test_cancelling_ends_the_work_of_that_id_and_of_no_other():
+    """Its call is given up and its sender told; the neighbour goes on."""
+    worker, asks, outbox = asking()
+    acks = []
+    for id in ("unwanted", "wanted"):
+        worker.deliver(delivery(acks, message_id=id, reply_to=id))
+    await asks.begun(2)
+    worker.cancel("unwanted")
+    worker.cancel("unknown")
+    await settled(acks, 1)
+    assert outbox.answers == [("unwanted", "failed")]
+    asks.endpoint.set()
+    await settled(acks, 2)
+    assert outbox.answers == [("unwanted", "failed"), ("wanted", "completed")]
+    assert (outbox.rungs, outbox.filed, outbox.back) == ([], [], [])
+
+
+async def test_what_was_cancelled_before_it_came_is_not_begun():
+    """It is answered at once, whichever body comes under that id, and however often."""
+    worker, asks, outbox = asking()
+    acks = []
+    worker.cancel("job")
+    worker.deliver(delivery(acks))
+    await settled(acks, 1)
+    worker.deliver(delivery(acks, body=BODY + b" "))
+    await settled(acks, 2)
+    assert (asks.asked, outbox.answers) == ([], [("mine", "failed")] * 2)
+
+
+async def test_all_who_wait_for_cancelled_work_are_told():
+    """One piece of work, two senders of it."""
+    worker, asks, outbox = asking()
+    acks = []
+    worker.deliver(delivery(acks, reply_to="one"))
+    worker.deliver(delivery(acks, reply_to="two"))
+    await asks.begun(1)
+    worker.cancel("job")
+    await settled(acks, 2)
+    assert sorted(outbox.answers) == [("one", "failed"), ("two", "failed")]
+
+
+async def test_what_another_worker_was_told_to_cancel_is_known_by_the_store():
+    """The record says so, and is let go of."""
+    shelf = Shelf()
+    shelf.cancelled = True
+    worker, asks, outbox = asking(shelf)
+    acks = []
+    worker.deliver(delivery(acks))
+    await settled(acks, 1)
+    assert (asks.asked, outbox.answers, shelf.told) == ([], [("mine", "failed")], ["open", "close"])
+
+
+async def test_an_answer_that_is_there_is_given_although_it_was_cancelled():
+    """What was finished before stays finished."""
+    shelf, outbox, acks = Shelf(), Outbox(), []
+    shelved(answering("completed"), shelf, outbox).deliver(delivery(acks))
+    await settled(acks, 1)
+    shelf.cancelled = True
+    worker, asks, outbox = asking(shelf)
+    worker.cancel("job")
+    worker.deliver(delivery(acks))
+    await settled(acks, 2)
+    assert (asks.asked, outbox.answers) == ([], [("mine", "completed")])
+
+
+@pytest.mark.parametrize("first", ["cancel", "drain"])
+async def test_cancelled_and_stopped_counts_as_what_came_first(first):
+    """What its sender wants no more is answered, and not handed back to be begun anew; what is going back, goes."""
+    worker, asks, outbox = asking()
+    acks = []
+    worker.deliver(delivery(acks))
+    await asks.begun(1)
+    if first == "cancel":
+        worker.cancel("job")
+    draining = asyncio.ensure_future(worker.drain(0))
+    await settled(acks, 1)
+    worker.cancel("job")
+    await draining
+    if first == "cancel":
+        assert (outbox.answers, outbox.back) == ([("mine", "failed")], [])
+    else:
+        assert (outbox.answers, outbox.back) == ([], [("job", "queue")])
+
+
+async def test_a_cancelled_wait_for_the_store_is_answered():
+    """Another worker had the message; its sender does not wait until that one is done."""
+
+    class Held(Shelf):
+        async def open(self, key, id):
+            self.told.append("open")
+            await asyncio.Event().wait()
+
+    shelf = Held()
+    worker, asks, outbox = asking(shelf)
+    acks = []
+    worker.deliver(delivery(acks))
+    async with asyncio.timeout(5):
+        while not shelf.told:
+            await asyncio.sleep(0)
+    worker.cancel("job")
+    await settled(acks, 1)
+    assert (asks.asked, outbox.answers) == ([], [("mine", "failed")])
+
+
+# ---- the drain
+
+
+async def test_a_drain_waits_for_what_is_going_on_and_hands_back_what_lasts_longer():
+    """Both are settled when it is over."""
+    worker, asks, outbox = asking()
+    acks = []
+    worker.deliver(delivery(acks, message_id="lasts"))
+    await asks.begun(1)
+    await worker.drain(0.01)
+    assert (outbox.back, outbox.answers, acks) == ([("lasts", "queue")], [], [True])
+
+
+async def test_what_is_delivered_after_the_drain_goes_back():
+    """A delivery may be on its way when the consumer is cancelled."""
+    worker, asks, outbox = asking()
+    acks = []
+    await worker.drain(0)
+    worker.deliver(delivery(acks))
+    await settled(acks, 1)
+    assert (asks.asked, outbox.back, outbox.answers) == ([], [("job", "queue")], [])

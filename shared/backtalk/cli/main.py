@@ -22,7 +22,11 @@ from rich.progress import (
 )
 
 from backtalk.cli.console import console, run
+from backtalk.cli.dead import app as dead
+from backtalk.cli.doctor import app as doctor
 from backtalk.cli.files import app as files
+from backtalk.cli.options import Namespace, Url
+from backtalk.cli.topology import app as topology
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
 from backtalk.client.batchfile import BadFile, read_requests
 from backtalk.client.submit import Summary, submit
@@ -36,13 +40,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(files)
+app.add_typer(dead)
+app.add_typer(topology)
+app.add_typer(doctor)
 
 
 def main() -> None:
     try:
         app()
     except (BadFile, BrokerUnreachable, TransportError, Refused, OSError) as error:
-        console.print(f"backtalk: {error}", style="red", markup=False, highlight=False)
+        # not broken into lines: a name of a file in two pieces cannot be copied
+        console.print(f"backtalk: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -70,12 +78,8 @@ def submit_file(
     resend: Annotated[
         bool, typer.Option("--resend", help="Send again what was sent but never answered.")
     ] = False,
-    url: Annotated[
-        str | None, typer.Option(envvar="BACKTALK_AMQP_URL", help="The broker.", show_envvar=True)
-    ] = None,
-    namespace: Annotated[
-        str | None, typer.Option(envvar="BACKTALK_NAMESPACE", help="Prefix of the queues.")
-    ] = None,
+    url: Url = None,
+    namespace: Namespace = None,
 ) -> None:
     """Send a whole file of jobs and collect the results.
 
@@ -110,6 +114,26 @@ async def _submit(
                 resend=resend,
                 on_progress=lambda done: bar.update(task, completed=done),
             )
+
+
+@app.command(epilog="Example: backtalk cancel job-17 job-18")
+def cancel(
+    ids: Annotated[list[str], typer.Argument(help="Ids of the requests.")],
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Have requests cancelled: their senders are answered `cancelled`, or `partial` where something was paid.
+
+    Workers that run now hear of it; with a result store, those that start later know it as well.
+    """
+    run(_cancel(ids, url, namespace))
+    console.print(f"told all workers to cancel {', '.join(ids)}", highlight=False, markup=False)
+
+
+async def _cancel(ids: list[str], url: str | None, namespace: str | None) -> None:
+    async with Client(url, namespace=namespace) as client:
+        for id in ids:
+            await client.cancel(id)
 
 
 @app.command(epilog="Example: backtalk demo")

@@ -2,6 +2,7 @@
 
 from backtalk.client.client import Client
 from backtalk.transport.envelope import (
+    BadAddress,
     BrokerUnreachable,
     QueueFull,
     TopologyMismatch,
@@ -13,6 +14,7 @@ from backtalk.wire.errors import BacktalkError, Refused, TooLarge
 
 __all__ = [
     "BacktalkError",
+    "BadAddress",
     "BrokerUnreachable",
     "Client",
     "QueueFull",

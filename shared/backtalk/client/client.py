@@ -15,11 +15,12 @@ from pydantic_core import to_jsonable_python
 from backtalk.client.calls import Calls
 from backtalk.client.inbox import AnyAnswer, Inbox
 from backtalk.client.split import parts_of, together, whole
-from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError
+from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError, Unroutable
 from backtalk.transport.rabbitmq import Broker, connect
 from backtalk.transport.topology import DEFAULT_URL, Names, reply_queue
 from backtalk.wire.chunk import CompletionChunk
 from backtalk.wire.codec import encode, pack, validate
+from backtalk.wire.control import CONTROL_TYPE, Control
 from backtalk.wire.errors import Code, Refused
 from backtalk.wire.feedback import Feedback, Gradients
 from backtalk.wire.graph import Graph
@@ -169,6 +170,24 @@ class Client:
         with self._calls.begun() as call:
             await self._send(request, id or call.correlation_id, self._reply_to, call.correlation_id)
             return await call.answer()
+
+    async def cancel(self, id: str) -> None:
+        """Have a request cancelled; whoever waits for it is answered `cancelled`, or `partial` where some was paid.
+
+        A request that waits in a queue is answered so when a worker meets it: any worker where they have a result
+        store, else one that was running now. What was answered before stays answered. Raises Unroutable where no
+        worker runs.
+        """
+        order = Control(cancel=id)
+        envelope = Envelope(
+            encode(order), message_id=uuid.uuid4().hex, type=CONTROL_TYPE, content_type="application/json"
+        )
+        try:
+            await self._live.publish(envelope, key="", exchange=self._names.control, patience=self._patience)
+        except Unroutable as error:
+            raise Unroutable(
+                "no worker is running that could cancel it; start one, or check the namespace"
+            ) from error
 
     async def enqueue(self, request: AnyRequest, *, results: str, id: str | None = None) -> str:
         """Send a request whose answer goes to the stream `results`, and return its id once it is confirmed."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Final, Self
@@ -28,16 +29,20 @@ class BrokerFailed(RuntimeError):
 
 
 class PrivateBroker:
-    """A RabbitMQ node of one's own: `async with PrivateBroker() as broker: broker.url`."""
+    """A RabbitMQ node of one's own: `async with PrivateBroker() as broker: broker.url`.
 
-    def __init__(self) -> None:
+    With `tls`, the lines `ssl_options.…` of a configuration file, its one port speaks TLS and nothing else.
+    """
+
+    def __init__(self, *, tls: Sequence[str] = ()) -> None:
+        self._tls = tls
         self._open = AsyncExitStack()
         self._port = 0
         self._environment: dict[str, str] = {}
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self._port}/"
+        return f"{'amqps' if self._tls else 'amqp'}://guest:guest@127.0.0.1:{self._port}/"
 
     async def __aenter__(self) -> Self:
         server = _program("rabbitmq-server")
@@ -45,7 +50,7 @@ class PrivateBroker:
         async with AsyncExitStack() as opened:
             folder = Path(opened.enter_context(_temporary()))
             self._environment = _environment(folder, self._port, distribution, epmd)
-            _configure(folder, self._port)
+            _configure(folder, self._port, self._tls)
             # started by ourselves, since the one that Erlang starts on demand would outlive the node
             mapper = await spawn(["epmd", "-port", str(epmd), "-address", "127.0.0.1"], env=self._environment)
             opened.push_async_callback(stop, mapper)
@@ -128,12 +133,14 @@ def _environment(folder: Path, port: int, distribution: int, epmd: int) -> dict[
     return inherited | {name: str(value) for name, value in own.items()}
 
 
-def _configure(folder: Path, port: int) -> None:
+def _configure(folder: Path, port: int, tls: Sequence[str]) -> None:
     for name in ("home", "data", "log", "schema", "generated"):
         (folder / name).mkdir()
     (folder / "enabled_plugins").write_text("[].\n")
+    listener = f"127.0.0.1:{port}"
+    listeners = ("listeners.tcp = none", f"listeners.ssl.1 = {listener}", *tls)
     (folder / "rabbitmq.conf").write_text(
-        f"listeners.tcp.1 = 127.0.0.1:{port}\n"
+        "\n".join(listeners if tls else (f"listeners.tcp.1 = {listener}",)) + "\n"
         "log.console = false\n"
         "log.file.level = warning\n"
         "disk_free_limit.absolute = 50MB\n"

@@ -9,7 +9,8 @@ from typing import Final
 from pydantic import ValidationError
 
 from backtalk.client.batchfile import BadFile
-from backtalk.runtime.settings import Settings, explain
+from backtalk.runtime.settings import Settings
+from backtalk.runtime.settings_told import explain
 from backtalk.wire.codec import decode
 from backtalk.wire.feedback import Feedback
 from backtalk.wire.policy import TOGETHER, Policy

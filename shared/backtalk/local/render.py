@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from backtalk.client.batchfile import BadFile
 from backtalk.injection import as_json, is_text
 from backtalk.prompt import FailedItem
-from backtalk.runtime.settings import Settings, explain
+from backtalk.runtime.settings import Settings
+from backtalk.runtime.settings_told import explain
 from backtalk.wire.codec import decode
 from backtalk.wire.errors import invalid
 from backtalk.wire.identity import work_key

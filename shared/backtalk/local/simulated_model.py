@@ -13,8 +13,9 @@ from typing import Any, Self
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from backtalk.local.simulated_completion import CREATED, Json, read_request
-from backtalk.local.simulated_rules import Answer, Rule, Rules, answer, read_rules, refusal
+from backtalk.local.simulated_completion import Json, read_request
+from backtalk.local.simulated_http import errors_as_json, list_models, mark, report_health, send
+from backtalk.local.simulated_rules import Rule, Rules, answer, read_rules, refusal
 
 __all__ = ["Call", "Rule", "SimulatedModel", "main"]
 
@@ -36,7 +37,15 @@ class Call:
 class SimulatedModel:
     """The server, listening between `async with` and its end; port 0 takes a free one."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, latency: float = 0.0) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        latency: float = 0.0,
+        api_key: str | None = None,
+    ) -> None:
+        self.api_key = api_key
         self._host = host
         self._port = port
         self._latency = latency
@@ -73,6 +82,7 @@ class SimulatedModel:
     def reset(self) -> None:
         """Forget all calls and all rules."""
         self.total = 0
+        self.refused = 0
         self._calls: deque[Call] = deque(maxlen=_CALLS_KEPT)
         self._rules.replace([])
 
@@ -83,15 +93,30 @@ class SimulatedModel:
         return rule
 
     def _application(self) -> web.Application:
-        application = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_errors_as_json])
-        application.on_response_prepare.append(_mark)
+        application = web.Application(
+            client_max_size=_LARGEST_BODY, middlewares=[errors_as_json, self._only_with_key]
+        )
+        application.on_response_prepare.append(mark)
         application.router.add_post("/v1/chat/completions", self._complete)
-        application.router.add_get("/v1/models", _list_models)
-        application.router.add_get("/healthz", _report_health)
+        application.router.add_get("/v1/models", list_models)
+        application.router.add_get("/healthz", report_health)
         application.router.add_get("/control/calls", self._show_calls)
         application.router.add_post("/control/reset", self._reset)
         application.router.add_post("/control/rules", self._set_rules)
         return application
+
+    @web.middleware
+    async def _only_with_key(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse whoever has not the key, where there is one."""
+        wanted = f"Bearer {self.api_key}"
+        if (
+            self.api_key is None
+            or not request.path.startswith("/v1/")
+            or request.headers.get("Authorization") == wanted
+        ):
+            return await handler(request)
+        self.refused += 1
+        return await send(request, refusal(401, "The key is missing, or not the one of this simulated model"))
 
     async def _complete(self, http: web.Request) -> web.StreamResponse:
         try:
@@ -100,14 +125,14 @@ class SimulatedModel:
             request = read_request(body)
         except ValueError as malformed:
             self._count(Call("", [], {}, 400))
-            return await _send(http, refusal(400, f"This is no chat-completions request: {malformed}"))
+            return await send(http, refusal(400, f"This is no chat-completions request: {malformed}"))
         rule = self._rules.use(text, request)
         # Counted before the answer goes out, so that a client which has it can rely on the count.
         self._count(_call(body, rule))
         await asyncio.sleep(self._latency + rule.delay)
         if rule.stall and not rule.cut:
             await asyncio.Event().wait()
-        return await _send(http, answer(body, request, rule), rule)
+        return await send(http, answer(body, request, rule), rule)
 
     def _count(self, call: Call) -> None:
         self.total += 1
@@ -125,7 +150,7 @@ class SimulatedModel:
         try:
             rules = read_rules(await http.text())
         except ValueError as malformed:
-            return await _send(http, refusal(400, str(malformed)))
+            return await send(http, refusal(400, str(malformed)))
         self._rules.replace(rules)
         return web.json_response({"rules": len(rules)})
 
@@ -134,53 +159,6 @@ def _call(body: Json, rule: Rule) -> Call:
     """A call that is never answered has status 0."""
     arguments = {name: value for name, value in body.items() if name not in ("model", "messages")}
     return Call(body["model"], body["messages"], arguments, 0 if rule.stall else rule.status or 200)
-
-
-async def _send(http: web.Request, given: Answer, rule: Rule | None = None) -> web.StreamResponse:
-    rule = rule or Rule()
-    headers = {"Content-Type": given.content_type, **given.headers}
-    if not given.events and not rule.cut:
-        return web.Response(status=given.status, headers=headers, body=given.frames[0])
-    response = web.StreamResponse(status=given.status, headers=headers)
-    if not given.events:
-        response.content_length = len(given.frames[0])
-    await response.prepare(http)
-    for frame in _first_half(given.frames) if rule.cut else given.frames:
-        await response.write(frame)
-        await asyncio.sleep(rule.pause)
-    if rule.stall:
-        await asyncio.Event().wait()
-    if rule.cut and http.transport:
-        http.transport.close()
-    return response
-
-
-def _first_half(frames: Sequence[bytes]) -> Sequence[bytes]:
-    whole = b"".join(frames)
-    return [whole[: len(whole) // 2]]
-
-
-async def _mark(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["x-simulated-model"] = "true"
-
-
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """OpenAI's error object for what aiohttp refuses by itself: unknown paths, wrong methods, huge bodies."""
-    try:
-        return await handler(request)
-    except web.HTTPException as refused:
-        message = f"{request.method} {request.path}: {refused.reason}. Use POST /v1/chat/completions"
-        return await _send(request, refusal(refused.status, message))
-
-
-async def _list_models(_: web.Request) -> web.Response:
-    model = {"id": "simulated", "object": "model", "created": CREATED, "owned_by": "simulated"}
-    return web.json_response({"object": "list", "data": [model]})
-
-
-async def _report_health(_: web.Request) -> web.Response:
-    return web.json_response({"status": "ok", "simulated": True})
 
 
 # ---- the command
@@ -194,6 +172,10 @@ examples:
 """
 
 
+def _model(given: argparse.Namespace) -> SimulatedModel:
+    return SimulatedModel(given.host, given.port, latency=given.latency, api_key=given.api_key)
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m backtalk.local.simulated_model",
@@ -205,6 +187,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--port", type=int, default=8080, help="port; 0 takes a free one (default: %(default)s)"
     )
+    parser.add_argument("--api-key", help="the one key that is taken (default: any, or none)")
     parser.add_argument(
         "--latency", type=_seconds, default=0.0, help="seconds before a reply (default: %(default)s)"
     )
@@ -230,7 +213,7 @@ async def _serve(model: SimulatedModel) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     given = _arguments(argv)
     try:
-        asyncio.run(_serve(SimulatedModel(given.host, given.port, latency=given.latency)))
+        asyncio.run(_serve(_model(given)))
     except OSError as refused:
         sys.stderr.write(f"cannot listen on {given.host}:{given.port}; choose another --port ({refused})\n")
         return 1

@@ -9,6 +9,7 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
+from backtalk.wire.codec import MAX_DEPTH, deeper_than
 from backtalk.wire.errors import BacktalkError, Code, Refused, Unavailable
 
 MAX_TOLD: Final = 500
@@ -63,7 +64,7 @@ def completion_of(response: httpx2.Response, endpoint: str, *, secret: str = "")
     try:
         body = from_json(response.content, allow_inf_nan=False)
     except ValueError:
-        raise BadBody(endpoint, f"the body is not JSON, {kind_of(response)}") from None
+        raise BadBody(endpoint, f"the body is not JSON, {kind_of(response, secret=secret)}") from None
     return checked(body, endpoint)
 
 
@@ -73,23 +74,28 @@ def checked(body: Any, endpoint: str) -> dict[str, Any]:
         _Answered.model_validate(body)
     except ValidationError as error:
         raise BadBody(endpoint, f"{error.error_count()} fields missing or of the wrong type") from None
+    if deeper_than(body, MAX_DEPTH):
+        raise BadBody(endpoint, f"nested more than {MAX_DEPTH} levels", "nobody could read it")
     return body  # type: ignore[no-any-return]
 
 
-def kind_of(response: httpx2.Response) -> str:
-    """Return the content type, or words for its absence."""
-    return str(response.headers.get("content-type", "no content type")).lower()
+def kind_of(response: httpx2.Response, *, secret: str = "") -> str:
+    """Return the content type, or words for its absence; the `secret` is told to nobody."""
+    return masked(str(response.headers.get("content-type", "no content type")), secret).lower()
+
+
+def masked(text: str, secret: str) -> str:
+    """Return what an endpoint said without the key that it may repeat."""
+    return text.replace(secret, "***") if secret else text
 
 
 def refusal(response: httpx2.Response, endpoint: str, *, secret: str = "") -> BacktalkError:
     """Return what a response means whose status is no success; the `secret` is told to nobody."""
-    message, code = _error_in(response)
-    if secret:
-        message = message.replace(secret, "***")
-    return by_status(response.status_code, message, code, endpoint, response.headers)
+    message, code = _error_in(response, secret)
+    return by_status(response.status_code, masked(message, secret), code, endpoint, response.headers)
 
 
-def _error_in(response: httpx2.Response) -> tuple[str, str | None]:
+def _error_in(response: httpx2.Response, secret: str) -> tuple[str, str | None]:
     """Return what an endpoint says of an error, and OpenAI's code for it.
 
     Of a body that is none of OpenAI's only the kind is told: a gateway's page may repeat what it was sent.
@@ -100,7 +106,7 @@ def _error_in(response: httpx2.Response) -> tuple[str, str | None]:
     except (ValueError, LookupError, TypeError, AttributeError):
         message, code = None, None
     if not isinstance(message, str):
-        message = f"{kind_of(response)}, {len(response.content)} bytes"
+        message = f"{kind_of(response, secret=secret)}, {len(response.content)} bytes"
     return message, code if isinstance(code, str) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 
 class FairGate:
@@ -14,13 +14,14 @@ class FairGate:
     """
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
+        self._limit = limit
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        self.inside = 0
 
     async def enter(self, owner: Hashable) -> None:
         """Wait for a place; whoever got one must `leave`."""
-        if self._free:
-            self._free -= 1
+        if self.inside < self._limit:
+            self.inside += 1
             return
         turn = asyncio.get_running_loop().create_future()
         queue = self._waiting.setdefault(owner, deque())
@@ -28,25 +29,40 @@ class FairGate:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
+            if not turn.cancelled() and turn.exception() is None:
                 # the place was given just before the cancellation: to the next one with it
                 self.leave()
             raise
 
     def leave(self) -> None:
-        while self._waiting:
-            owner = next(iter(self._waiting))
-            if self._give(owner, self._waiting.pop(owner)):
-                return
-        self._free += 1
+        self.inside -= 1
+        self._admit()
 
-    def _give(self, owner: Hashable, queue: deque[asyncio.Future[None]]) -> bool:
-        """Give the place to an owner's next call that still wants it, and put the owner to the back of the round."""
+    def resize(self, limit: int) -> None:
+        """Let so many through at once from now on; those inside stay."""
+        self._limit = limit
+        self._admit()
+
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        """Make everybody who waits for a place raise such an error."""
+        waiting, self._waiting = self._waiting, {}
+        for queue in waiting.values():
+            for turn in queue:
+                if not turn.done():
+                    turn.set_exception(error())
+
+    def _admit(self) -> None:
+        while self.inside < self._limit and self._waiting:
+            owner = next(iter(self._waiting))
+            self._give(owner, self._waiting.pop(owner))
+
+    def _give(self, owner: Hashable, queue: deque[asyncio.Future[None]]) -> None:
+        """Give a place to an owner's next call that still wants it, and put the owner to the back of the round."""
         while queue:
             turn = queue.popleft()
             if not turn.done():
                 if queue:
                     self._waiting[owner] = queue
+                self.inside += 1
                 turn.set_result(None)
-                return True
-        return False
+                return

@@ -55,6 +55,10 @@ class Model(Protocol):
 class Adapter(Protocol):
     """What stands behind the views: an endpoint with its gate and its retries."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether no endpoint takes calls for now."""
+
     def check(self, endpoint: str) -> None: ...
 
     async def complete(

@@ -15,7 +15,9 @@ import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient, Omit, RequestOptions
 
-from backtalk.runtime.answered import MAX_TOLD, BadBody, checked, completion_of, kind_of, refusal
+from backtalk.runtime.answered import MAX_TOLD, BadBody, checked, completion_of, kind_of, masked, refusal
+from backtalk.runtime.bounded_reading import bounded
+from backtalk.runtime.http_probe import HttpProbe
 from backtalk.runtime.model import Listener
 from backtalk.runtime.streamed import Assembly, Broken
 from backtalk.wire.errors import BacktalkError, Code, Unavailable
@@ -54,6 +56,7 @@ class OpenAIClient:
         )
         self._extensions = {"timeout": httpx2.Timeout(endpoint.timeout).as_dict()}
         self._options = _options(endpoint.timeout)
+        self.probe = HttpProbe(self._http, str(self._sdk.base_url), self._headers)
 
     async def __aenter__(self) -> Self:
         await self._sdk.__aenter__()
@@ -86,7 +89,7 @@ class OpenAIClient:
                 options=self._options,
             )
             async with stream:
-                return checked(await _heard(stream, self._name, listener), self._name)
+                return checked(await _heard(stream, self._name, listener, self._secret), self._name)
         except _TROUBLE as error:
             raise self._classified(error) from error
 
@@ -101,7 +104,7 @@ class OpenAIClient:
         if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
             return Unavailable(
                 Code.UPSTREAM_UNAVAILABLE,
-                f"endpoint {self._name!r} sent an error in its stream: {error.message[:MAX_TOLD]}",
+                f"endpoint {self._name!r} sent an error in its stream: {masked(error.message, self._secret)[:MAX_TOLD]}",
                 endpoint=self._name,
             )
         return Unavailable(
@@ -134,7 +137,9 @@ def _timed_out(error: BaseException | None) -> bool:
     return False
 
 
-async def _heard(stream: openai.AsyncStream[object], endpoint: str, listener: Listener) -> dict[str, Any]:
+async def _heard(
+    stream: openai.AsyncStream[object], endpoint: str, listener: Listener, secret: str
+) -> dict[str, Any]:
     """Return the completion that a stream spells, told chunk by chunk."""
     assembly = Assembly()
     try:
@@ -142,7 +147,7 @@ async def _heard(stream: openai.AsyncStream[object], endpoint: str, listener: Li
             listener.hear(assembly.add(chunk))
         return assembly.whole()
     except Broken as error:
-        kind = kind_of(stream.response)
+        kind = kind_of(stream.response, secret=secret)
         # some servers stream under a wrong name, so the name alone is no proof
         if not (assembly.begun or kind.startswith("text/event-stream")):
             remedy = "check its base URL, or leave `stream` out"
@@ -201,4 +206,5 @@ def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
         timeout=endpoint.timeout,
         # a redirect could carry the key somewhere else
         follow_redirects=False,
+        event_hooks={"response": [bounded(endpoint.name)]},
     )

@@ -1,46 +1,53 @@
-"""The endpoints as a worker's models: each behind its fair gate, and the owner of the retries."""
+"""The endpoints as a worker's models, and the owner of the retries."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AsyncExitStack
+from itertools import count
 from typing import Any, Final, Self
 
 from pydantic_core import to_json
 
 from backtalk.runtime.answered import BadBody
-from backtalk.runtime.gate import FairGate
+from backtalk.runtime.key import REFUSALS
 from backtalk.runtime.model import Completion, Listener
-from backtalk.runtime.openai_client import Endpoint, OpenAIClient, late
-from backtalk.wire.errors import Unavailable, invalid
+from backtalk.runtime.openai_client import Endpoint
+from backtalk.runtime.route import TOO_MANY, Route
+from backtalk.runtime.traffic import LONGEST_PAUSE
+from backtalk.wire.errors import Closed, Refused, Unavailable, invalid
 
 ATTEMPTS: Final = 3
+# an endpoint that is busy, not broken: with fewer calls at once their turn comes
+BUSY_ATTEMPTS: Final = 6
 FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 5.0
 
 
 class OpenAIModel:
-    """All configured endpoints, each behind its own fair gate."""
+    """All configured endpoints; `changed` is called whenever one of them closes or opens."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
-        self._endpoints = endpoints
-        self._gates = {name: FairGate(endpoint.concurrency) for name, endpoint in endpoints.items()}
-        self._clients: dict[str, OpenAIClient] = {}
+    def __init__(self, endpoints: Mapping[str, Endpoint], changed: Callable[[], None] = lambda: None) -> None:
+        self._routes = {name: Route(endpoint, changed) for name, endpoint in endpoints.items()}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for name, endpoint in self._endpoints.items():
-            self._clients[name] = await self._open.enter_async_context(OpenAIClient(endpoint))
+        for route in self._routes.values():
+            await self._open.enter_async_context(route)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._open.aclose()
 
+    @property
+    def closed(self) -> bool:
+        """Whether no endpoint takes calls for now."""
+        return all(route.closed for route in self._routes.values())
+
     def check(self, endpoint: str) -> None:
-        if endpoint not in self._endpoints:
-            known = ", ".join(sorted(self._endpoints))
+        if endpoint not in self._routes:
+            known = ", ".join(sorted(self._routes))
             raise invalid(
                 "backtalk/endpoint",
                 f"{endpoint!r} is not configured at this worker; known are {known}. "
@@ -52,36 +59,29 @@ class OpenAIModel:
     ) -> Completion:
         """Send the body, again where that may help, and return a completion with at least one choice."""
         self.check(endpoint)
+        route, model = self._routes[endpoint], body["model"]
         content = to_json(body if listener is None else _streaming(body))
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in count(1):
             try:
-                return Completion(await self._once(endpoint, content, owner, listener))
+                return Completion(await route.once(content, model, owner, listener))
             except BadBody as error:
                 if attempt > 1:
                     raise error.rejected() from error
                 await asyncio.sleep(_pause(attempt))
+            except Refused as error:
+                # the key may have been taken again since; a redirect or a bad body stays what it is
+                if attempt > 1 or error.error.details.get("status") not in REFUSALS:
+                    raise
             except Unavailable as error:
-                if attempt == ATTEMPTS or error.retry_after > LONGEST_PAUSE:
+                if isinstance(error, Closed) or attempt >= _most(error) or error.retry_after > LONGEST_PAUSE:
                     raise
                 # outside the gate, so that others go on meanwhile
                 await asyncio.sleep(error.retry_after or _pause(attempt))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _once(
-        self, endpoint: str, content: bytes, owner: Hashable, listener: Listener | None
-    ) -> dict[str, Any]:
-        gate, client = self._gates[endpoint], self._clients[endpoint]
-        await gate.enter(owner)
-        try:
-            if listener is None:
-                return await client.whole(content)
-            # the SDK's own timeout starts anew with every chunk
-            async with asyncio.timeout(self._endpoints[endpoint].timeout):
-                return await client.streamed(content, listener)
-        except TimeoutError as error:
-            raise late(endpoint) from error
-        finally:
-            gate.leave()
+
+def _most(error: Unavailable) -> int:
+    return BUSY_ATTEMPTS if error.error.details.get("status") == TOO_MANY else ATTEMPTS
 
 
 def _streaming(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from backtalk.transport.envelope import Delivery
-from backtalk.wire.codec import unpack
+from backtalk.wire.codec import Unpacked, is_gzipped, unpack
 from backtalk.wire.errors import Refused
 from backtalk.wire.identity import request_id, work_key
 
 # no JSON begins so: plain JSON that claims to be gzip must not pass for the same JSON that does not
 _NOT_UNPACKED: Final = b"\0"
+_WHOLE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,22 @@ class Opened:
 
 def identify(delivery: Delivery) -> Opened:
     """Return a delivery with its identity; a body that cannot be unpacked is nobody else's work."""
-    envelope = delivery.envelope
+    body = delivery.envelope.body
     try:
-        body = keyed = unpack(envelope.body, envelope.content_encoding)
+        return _identified(delivery, _readable(body, delivery.envelope.content_encoding))
     except Refused:
-        body, keyed = envelope.body, _NOT_UNPACKED + envelope.body
+        return _identified(delivery, body, _NOT_UNPACKED)
+
+
+def _readable(body: bytes, encoding: str | None) -> bytes | Unpacked:
+    """Return the uncompressed body; a large one in pieces, since it may be long before it is worked on."""
+    if not is_gzipped(body, encoding):
+        return body
+    unpacked = Unpacked(body)
+    return unpacked if len(unpacked) > _WHOLE else unpack(body, encoding)
+
+
+def _identified(delivery: Delivery, body: bytes | Unpacked, mark: bytes = b"") -> Opened:
+    envelope = delivery.envelope
     id = request_id(envelope.message_id, body, envelope.reply_to, envelope.correlation_id)
-    return Opened(delivery, id, work_key(id, keyed))
+    return Opened(delivery, id, work_key(id, mark + body if isinstance(body, bytes) else body))

@@ -1,6 +1,7 @@
 """The result store in Redis: what is kept under which key, for how long, and who may work on it.
 
 `{prefix}:{work key}:claim` says which worker is at it, `:paid` holds its completions, `:answer` its answer.
+`{prefix}:cancelled:{hash of an id}` is the tombstone of a request that nobody wants any more.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from backtalk.runtime.model import Completion
 from backtalk.runtime.redis_line import Away, Command, Line
 from backtalk.runtime.store import Record
 from backtalk.runtime.telemetry import log
+from backtalk.transport.ending import ended
 
 # how long the work of a worker that died has to wait
 CLAIM_SECONDS: Final = 10.0
@@ -85,12 +87,11 @@ class RedisStore:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._keeper.cancel()
-        await asyncio.wait((self._keeper,))
+        await ended(self._keeper)
         await self.line.close()
 
-    async def open(self, key: str) -> Record:
-        record = RedisRecord(self, f"{self._prefix}:{key}")
+    async def open(self, key: str, id: str) -> Record:
+        record = RedisRecord(self, f"{self._prefix}:{key}", self._tombstone(id))
         try:
             await self._read(record)
         except Away:
@@ -117,8 +118,18 @@ class RedisStore:
         if found.answer:
             record.answer = await self.line.read("GET", record.answer_key)
             self.counts.answers_recalled += record.answer is not None
+        record.cancelled = bool(found.cancelled)
         if found.paid and record.answer is None:
             record.known = await self.line.read("HGETALL", record.paid_key)
+
+    async def cancel(self, id: str) -> None:
+        # a Redis that is away is no worse than none
+        with suppress(Away):
+            await self.line.ask(("SET", self._tombstone(id), 1, "PX", self.kept_ms))
+
+    def _tombstone(self, id: str) -> str:
+        # an id is its sender's: of any length, with anything in it
+        return f"{self._prefix}:cancelled:{hashlib.sha256(id.encode()).hexdigest()}"
 
     def told(self) -> dict[str, int]:
         return {**vars(self.counts), "store_failures": self.line.failures}
@@ -138,13 +149,14 @@ class RedisStore:
                     ("EVAL", _CLAIM, 1, record.claim_key, self._token, self._claim_ms),
                     ("STRLEN", record.answer_key),
                     ("HLEN", record.paid_key),
+                    ("EXISTS", record.tombstone_key),
                 )
             )
             if found.claimed:
                 self._claims[record.claim_key] = record
             else:
                 record.claimed = False
-            if found.claimed or found.answer:
+            if found.claimed or found.answer or found.cancelled:
                 return found
             if not told:
                 told = True
@@ -181,18 +193,21 @@ class RedisStore:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What there was at the beginning: how long the answer is, and how many completions there are."""
+    """What there was at the beginning: how long the answer is, how many completions, and a tombstone or none."""
 
     claimed: int
     answer: int
     paid: int
+    cancelled: int
 
 
 class RedisRecord:
     """One piece of work: what was known of it when it was opened, and the way to remember more."""
 
-    def __init__(self, store: RedisStore, name: str) -> None:
+    def __init__(self, store: RedisStore, name: str, tombstone: str) -> None:
         self._store = store
+        self.tombstone_key = tombstone
+        self.cancelled = False
         self.claim_key = f"{name}:claim".encode()
         self.paid_key = f"{name}:paid"
         self.answer_key = f"{name}:answer"

@@ -19,6 +19,8 @@ from backtalk.transport.envelope import (
     ATTEMPT,
     REASON,
     REPLY_TO,
+    SUSPECT,
+    Delivery,
     Envelope,
     QueueFull,
     TransportError,
@@ -35,6 +37,8 @@ from backtalk.wire.kinds import AnswerT, Kind, RequestT
 
 REFUSALS: Final = 3
 UNCONFIRMED_SECONDS: Final = 60.0
+# nothing is kept for who is not there, and one that was made up closes the connection at each try
+DIRECT_SECONDS: Final = 1.0
 CHUNK_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 1.0
 _MAX_REASON: Final = 500
@@ -53,7 +57,7 @@ class Replies:
         self._names = names
         self._role = kind.role
         self._answer_type = kind.answer_type
-        self._queues = {queue.name: queue for queue in topology(names).queues}
+        self._topology = topology(names)
 
     def check(self, reply_to: str | None) -> None:
         """Raise Refused for a reply address that is one of our own queues."""
@@ -92,7 +96,10 @@ class Replies:
             message = _message(CHUNK_TYPE, chunk_id, packed, to=to, id=id)
             async with asyncio.timeout(CHUNK_SECONDS):
                 await self._broker.publish(
-                    message, key=reply_to, mandatory=_has_queue(reply_to), patience=math.inf
+                    message,
+                    key=reply_to,
+                    mandatory=_has_queue(reply_to),
+                    patience=math.inf if _has_queue(reply_to) else DIRECT_SECONDS,
                 )
         except (TransportError, TimeoutError, Refused) as error:
             raise NotTaken(type(error).__name__) from error
@@ -107,9 +114,18 @@ class Replies:
         """Put a request on a rung; it comes back to the work queue after the rung's time."""
         await self._insist(request, key=self._names.rung(self._role, rung))
 
-    async def hand_back(self, request: Envelope) -> None:
+    async def hand_back(self, request: Envelope, queue: str) -> None:
         """Put a request back into its own queue, at no cost of its delivery limit."""
-        await self._insist(request, key=self._names.work(self._role))
+        await self._insist(request, key=queue)
+
+    def isolates(self, delivery: Delivery) -> bool:
+        """Tell whether a message is to be worked on apart from all others; it is so already in its own queue."""
+        return delivery.suspicious and delivery.queue != self._names.suspect(self._role)
+
+    async def isolate(self, request: Envelope) -> None:
+        """Put a request where it can kill nothing but itself; it stays a suspect wherever it goes from there."""
+        marked = replace(request, headers={**request.headers, SUSPECT: 1})
+        await self._insist(marked, key=self._names.suspect(self._role))
 
     def _address(self, request: Envelope) -> str | None:
         """Return where answers to a request go, None where it names no address that we may answer to."""
@@ -121,8 +137,9 @@ class Replies:
         refusals = 0
         while refusals < REFUSALS:
             try:
+                patience = UNCONFIRMED_SECONDS if _has_queue(reply_to) else DIRECT_SECONDS
                 await self._broker.publish(
-                    message, key=reply_to, mandatory=_has_queue(reply_to), patience=UNCONFIRMED_SECONDS
+                    message, key=reply_to, mandatory=_has_queue(reply_to), patience=patience
                 )
             except Unroutable:
                 break
@@ -130,7 +147,7 @@ class Replies:
                 refusals += 1
                 await asyncio.sleep(_PAUSE_SECONDS)
             except Unconfirmed:
-                if self._broker.connected:
+                if self._broker.connected or not _has_queue(reply_to):
                     break
             else:
                 return True
@@ -149,10 +166,18 @@ class Replies:
                 await asyncio.sleep(_PAUSE_SECONDS)
             except Unroutable:
                 # somebody deleted it: as it is ours, we make it anew
-                log.warning("queue was missing", queue=key)
-                await self._broker.declare(self._queues[key])
+                await self._made_anew(key)
             else:
                 return
+
+    async def _made_anew(self, name: str) -> None:
+        """Declare a queue of ours that is gone; where that is not possible now, it may be in a moment."""
+        log.warning("queue is missing", queue=name)
+        try:
+            await self._broker.declare(*self._topology.of(name))
+        except TransportError as error:
+            log.error("queue cannot be made", queue=name, problem=str(error))
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _has_queue(reply_to: str) -> bool:

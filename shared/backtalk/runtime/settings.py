@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from backtalk.runtime.addresses import names_a_redis, names_an_endpoint, without_password
+from backtalk.runtime.bounds import Bounds
 from backtalk.runtime.openai_client import Endpoint
+from backtalk.runtime.secret_files import SecretFiles, folder, key
+from backtalk.transport.rabbitmq import read_address
 from backtalk.transport.topology import CONSUMER_TIMEOUT_MS, DEFAULT_URL
 from backtalk.wire.errors import Refused
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
@@ -29,30 +30,52 @@ from backtalk.wire.tools import ToolMode
 
 # RabbitMQ before 3.12 does not know the queue's own consumer timeout and takes the node's 30 minutes
 OLDEST_CONSUMER_TIMEOUT: Final = 1800
-_REDIS_OPTIONS: Final = ("db", "password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
+_DEFAULT_URL: Final = "OPENAI_BASE_URL"
+_DEFAULT_KEY: Final = "OPENAI_API_KEY"
+_ENDPOINT_FORM: Final = (
+    "should be http://host:port/v1 with nothing else in it: "
+    "a password or key goes into the variable or secret file that api_key_env names"
+)
 
 
 class EndpointSettings(BaseModel):
-    """One endpoint: where it is, which environment variable holds its key, how many calls at once."""
+    """One endpoint: where it is, which variable or secret file holds its key, how many calls at once."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     base_url: str
     api_key_env: str | None = None
     concurrency: int | None = Field(default=None, ge=1)
     tool_mode: ToolMode | None = None
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_bare(cls, url: str) -> str:
+        if not names_an_endpoint(url):
+            raise ValueError(_ENDPOINT_FORM)
+        return url
 
-class Settings(BaseSettings):
+
+class Settings(Bounds):
     """Everything a worker can be told; `describe()` prints it without secrets."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BACKTALK_", env_ignore_empty=True, frozen=True, extra="ignore"
+        env_prefix="BACKTALK_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        # a value in the wrong place may well be a key
+        hide_input_in_errors=True,
     )
 
-    amqp_url: SecretStr = Field(SecretStr(DEFAULT_URL), description="the broker")
+    amqp_url: SecretStr = Field(
+        SecretStr(DEFAULT_URL), description="the broker; amqps://…?cafile=…&certfile=…&keyfile=… with TLS"
+    )
     namespace: str = Field(
         "backtalk", pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", description="prefix of all queues"
+    )
+    topology: Literal["declare", "check"] = Field(
+        "declare", description="check: the queues are there, and this broker's user may not make them"
     )
     concurrency: int = Field(64, ge=1, description="messages worked on at once, and the prefetch")
     model_concurrency: int = Field(256, ge=1, description="model calls at once, for each endpoint")
@@ -62,12 +85,21 @@ class Settings(BaseSettings):
     max_attempts: int = Field(5, ge=1, description="tries of a message whose endpoint is down")
     max_age_seconds: float = Field(86400, gt=0, description="an older message is not tried again")
     connect_seconds: float = Field(60, ge=0, description="how long to wait for the broker at start")
+    health_port: int | None = Field(
+        None, ge=0, le=65535, description="port that answers /live and /ready; none by default"
+    )
+    health_host: str = Field(
+        "127.0.0.1", description="address of that port; 0.0.0.0 where an orchestrator asks from outside"
+    )
+    hang_seconds: float = Field(
+        60, ge=0, description="a worker whose event loop hangs for so long ends itself; 0: never"
+    )
     result_store: SecretStr | None = Field(
         None, description="Redis that remembers paid calls and answers: redis://user:password@host:6379/0"
     )
     result_seconds: float = Field(86400, ge=1, le=10**9, description="how long they are remembered")
     backward_model: str | None = Field(None, description="model for gradients when the feedback names none")
-    policy: Policy = Field(
+    policy: Annotated[Policy, NoDecode] = Field(
         default_factory=Policy,
         description='what feedback leaves open of its policy, as JSON: {"batch": "digest", "max_calls": 500}',
     )
@@ -85,9 +117,18 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "console"] = Field("json", description="form of the log lines")
 
-    @field_validator("endpoints", mode="before")
     @classmethod
-    def _read_endpoints(cls, value: Any) -> Any:
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        *_: PydanticBaseSettingsSource,
+        **usual: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return usual["init_settings"], usual["env_settings"], SecretFiles(settings_cls)
+
+    @field_validator("endpoints", "policy", mode="before")
+    @classmethod
+    def _read_json(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         text = value if value.lstrip().startswith("{") else _read(value)
@@ -99,19 +140,13 @@ class Settings(BaseSettings):
     @field_validator("amqp_url")
     @classmethod
     def _is_amqp(cls, url: SecretStr) -> SecretStr:
-        try:
-            parts = urlsplit(url.get_secret_value())
-            good = parts.scheme in ("amqp", "amqps") and parts.hostname and (parts.port or True)
-        except ValueError:
-            good = False
-        if not good:
-            raise ValueError("should be amqp://user:password@host:port/vhost, with special characters as %xx")
+        read_address(url.get_secret_value())
         return url
 
     @field_validator("result_store")
     @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not _names_a_redis(url.get_secret_value()):
+        if url is not None and not names_a_redis(url.get_secret_value()):
             raise ValueError(
                 "should be redis://user:password@host:port/0 (rediss:// with TLS) or unix:///path/of/socket?db=0, "
                 "with special characters as %xx and no options but db, password and ssl_…"
@@ -120,10 +155,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _keys_are_there(self) -> Self:
-        for name, endpoint in self.endpoints.items():
-            if endpoint.api_key_env and endpoint.api_key_env not in os.environ:
+        for name, endpoint in self._all_endpoints().items():
+            if endpoint.api_key_env and key(endpoint.api_key_env) is None and name in self.endpoints:
                 raise ValueError(
-                    f"BACKTALK_ENDPOINTS: the key of {name!r} should be in {endpoint.api_key_env}, which is not set"
+                    f"BACKTALK_ENDPOINTS: the key of {name!r} should be in {endpoint.api_key_env}, "
+                    f"which is neither set nor a file in {folder()}"
                 )
         return self
 
@@ -147,19 +183,26 @@ class Settings(BaseSettings):
 
     def named_endpoints(self) -> dict[str, Endpoint]:
         """Return all endpoints with their keys; the default one follows OPENAI_BASE_URL and OPENAI_API_KEY."""
-        default = EndpointSettings(
-            base_url=os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",
-            api_key_env="OPENAI_API_KEY",
-        )
         return {
             name: Endpoint(
                 name=name,
                 base_url=endpoint.base_url,
-                api_key=os.environ.get(endpoint.api_key_env) if endpoint.api_key_env else None,
+                api_key=key(endpoint.api_key_env) if endpoint.api_key_env else None,
                 concurrency=endpoint.concurrency or self.model_concurrency,
                 timeout=self.model_timeout_seconds,
             )
-            for name, endpoint in {DEFAULT_ENDPOINT: default, **self.endpoints}.items()
+            for name, endpoint in self._all_endpoints().items()
+        }
+
+    def _all_endpoints(self) -> dict[str, EndpointSettings]:
+        if DEFAULT_ENDPOINT in self.endpoints:
+            return self.endpoints
+        url = os.environ.get(_DEFAULT_URL) or "https://api.openai.com/v1"
+        if not names_an_endpoint(url):
+            raise ValueError(f"{_DEFAULT_URL}: {_ENDPOINT_FORM}")
+        return {
+            DEFAULT_ENDPOINT: EndpointSettings(base_url=url, api_key_env=_DEFAULT_KEY),
+            **self.endpoints,
         }
 
     def tool_modes(self) -> dict[str, ToolMode]:
@@ -183,60 +226,8 @@ class Settings(BaseSettings):
         }
 
 
-def _names_a_redis(url: str) -> bool:
-    """Tell whether the client can make something of a URL; what it does not know would break it later."""
-    try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        port_is_good = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    if not all(name in _REDIS_OPTIONS for name in options) or not options.get("db", "0").isdecimal():
-        return False
-    if parts.scheme == "unix":
-        return bool(parts.path)
-    database = parts.path.removeprefix("/") or "0"
-    return (
-        parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port_is_good and database.isdecimal()
-    )
-
-
 def _read(path: str) -> str:
     try:
         return Path(path).read_text("utf-8")
     except OSError as error:
         raise ValueError(f"is neither JSON nor a readable file ({error.strerror})") from error
-
-
-def without_password(url: str) -> str:
-    """Return a URL whose password and query, where secrets may be, are masked; also one that is misspelt."""
-    head, at, rest = url.rpartition("@")
-    place = re.split(r"[?#]", rest)[0]
-    if not at:
-        return place
-    scheme, colon, login = head.rpartition("://")
-    user = re.split(r"[:/?#]", login)[0]
-    return f"{scheme}{colon}{user}:***@{place}"
-
-
-def explain(error: ValidationError) -> str:
-    """Return what is wrong with the environment, a line for each variable, without the values."""
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False):
-        name = ".".join(str(step) for step in problem["loc"])
-        variable = f"BACKTALK_{name.upper()}: " if name else ""
-        lines.append(f"{variable}{problem['msg'].removeprefix('Value error, ')}")
-    return "\n".join(lines)
-
-
-def table() -> str:
-    """Return every setting with its default, for --help."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        shown = default.get_secret_value() if isinstance(default, SecretStr) else default
-        shown = shown.model_dump() if isinstance(shown, BaseModel) else shown
-        rows.append(
-            f"  BACKTALK_{name.upper():<22} {field.description} [{'' if shown in (None, {}) else shown}]"
-        )
-    return "\n".join(rows)

@@ -13,7 +13,7 @@ class Outcome:
     """How the work ended. `retry_after` is in seconds, None when nothing asks for a later try; `until_deadline` too.
 
     `paid`: at least one complete answer of an endpoint was received; `remembered`: the result store has all that was.
-    `stopped`: the drain ended first.
+    `stopped`: the drain ended first. `closed`: an endpoint took no calls; `idle`: none of them does.
     `unreadable`: the message could not be decoded, or broke the handler; people should look at it.
     """
 
@@ -23,6 +23,8 @@ class Outcome:
     unreadable: bool = False
     until_deadline: float | None = None
     remembered: bool = False
+    closed: bool = False
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often and how long a message may be tried."""
+    """How often and how long a message may be tried; `waits`: the worker takes no more while it is idle."""
 
     attempts: int
     age: float
+    waits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """Try the message again later: it waits on the named rung."""
+    """Try the message again later: it waits on the named rung; `counts` as an attempt, or does not."""
 
     name: str
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +73,21 @@ def decide(outcome: Outcome, standing: Standing, patience: Patience) -> Action:
         return Reply(file=outcome.unreadable)
     if outcome.stopped:
         return HandBack()
-    rung = _rung(outcome, standing, patience)
-    return Reply() if rung is None else Rung(rung)
+    if outcome.retry_after is None or standing.age >= patience.age:
+        return Reply()
+    if outcome.closed:
+        # the message is not to blame, and no try of it is spent
+        waits = outcome.idle and patience.waits
+        return HandBack() if waits else _put_off(rung_for(outcome.retry_after), outcome, counts=False)
+    if standing.attempt + 1 >= patience.attempts:
+        return Reply()
+    return _put_off(rung_for(max(outcome.retry_after, _usual_wait(standing.attempt))), outcome, counts=True)
 
 
-def _rung(outcome: Outcome, standing: Standing, patience: Patience) -> str | None:
-    """Return where to wait for the next try, None where there is none to come, or none in time."""
-    if outcome.retry_after is None:
-        return None
-    if standing.attempt + 1 >= patience.attempts or standing.age >= patience.age:
-        return None
-    rung = rung_for(max(outcome.retry_after, _usual_wait(standing.attempt)))
+def _put_off(rung: str, outcome: Outcome, *, counts: bool) -> Action:
+    """Have a message wait for its next try, if that comes in time."""
     late = outcome.until_deadline is not None and outcome.until_deadline <= RUNGS[rung]
-    return None if late else rung
+    return Reply() if late else Rung(rung, counts)
 
 
 def _usual_wait(attempt: int) -> float:

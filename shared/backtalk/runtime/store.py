@@ -22,6 +22,10 @@ class Record(Protocol):
         """The finished answer, as `finish` was given it."""
 
     @property
+    def cancelled(self) -> bool:
+        """Whether its sender wanted it no more, before it was opened."""
+
+    @property
     def safe(self) -> bool:
         """Whether the store has all that this worker paid for the work."""
 
@@ -46,8 +50,11 @@ class Store(Protocol):
 
     async def __aexit__(self, *exc: object) -> None: ...
 
-    async def open(self, key: str) -> Record:
-        """Return the record of a piece of work, once no other worker is doing it."""
+    async def open(self, key: str, id: str) -> Record:
+        """Return the record of a piece of work, once no other worker is doing it; `id` is that of its request."""
+
+    async def cancel(self, id: str) -> None:
+        """Remember that nobody wants the request of that id; whoever opens its record is told."""
 
     def told(self) -> dict[str, int]:
         """Return how often it was of use, and how often it failed."""
@@ -55,6 +62,7 @@ class Store(Protocol):
 
 class _NoRecord:
     answer = None
+    cancelled = False
     safe = False
 
     def entry(self, endpoint: str, body: Mapping[str, Any], place: str) -> bytes:  # noqa: ARG002
@@ -85,8 +93,11 @@ class NoStore:
     async def __aexit__(self, *exc: object) -> None:
         pass
 
-    async def open(self, key: str) -> Record:  # noqa: ARG002
+    async def open(self, key: str, id: str) -> Record:  # noqa: ARG002
         return NOTHING
+
+    async def cancel(self, id: str) -> None:
+        pass
 
     def told(self) -> dict[str, int]:
         return {}

@@ -7,7 +7,7 @@ from typing import Any, Generic
 
 from structlog.contextvars import bound_contextvars
 
-from backtalk.runtime.opened import identify
+from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.telemetry import log
 from backtalk.transport.envelope import Delivery, Envelope
@@ -33,15 +33,21 @@ class Undertaker(Generic[RequestT, AnswerT]):
         error = verdict(delivery.envelope)
         with bound_contextvars(job=opened.id, queue=delivery.queue):
             try:
-                answer = self._kind.answer.failed(opened.id, error)
-                await self._replies.answer(answer, to=delivery.envelope, id=opened.id, key=opened.key)
-                await self._replies.file(delivery.envelope.republished(opened.id), error)
+                await bury(self._kind, self._replies, opened, error)
                 await delivery.ack()
             except Exception:  # noqa: BLE001
                 # not acknowledged: the broker gives it to another worker
                 log.exception("burial failed")
                 return
-            log.warning("buried", code=error.code.value)
+
+
+async def bury(kind: Kind[RequestT, AnswerT], replies: Replies, opened: Opened, error: Error) -> None:
+    """Tell the sender of a message that nobody will work on it, and people why."""
+    envelope = opened.delivery.envelope
+    answer = kind.answer.failed(opened.id, error)
+    await replies.answer(answer, to=envelope, id=opened.id, key=opened.key)
+    await replies.file(envelope.republished(opened.id), error)
+    log.warning("buried", code=error.code.value)
 
 
 def _last_death(deaths: Any) -> Any:
@@ -55,8 +61,16 @@ def _last_death(deaths: Any) -> Any:
 def verdict(envelope: Envelope) -> Error:
     """Return why the broker gave up on a message."""
     if _last_death(envelope.headers.get("x-death")) == "expired":
-        code, message = Code.DEADLINE_EXCEEDED, "the message expired in the queue; give it more time"
-    else:
-        code = Code.WORKER_CRASHED
-        message = "every worker that took this message died; a copy is in the dead queue"
+        return _error(Code.DEADLINE_EXCEEDED, "the message expired in the queue; give it more time")
+    return crashed()
+
+
+def crashed() -> Error:
+    """Return the error of a message that nobody survived."""
+    return _error(
+        Code.WORKER_CRASHED, "every worker that took this message died; a copy is in the dead queue"
+    )
+
+
+def _error(code: Code, message: str) -> Error:
     return Error(code=code, message=message, retryable=code in RETRYABLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +53,7 @@ class View:
         self._waits: set[asyncio.Timeout] = set()
         self.record: Record = NOTHING
         self.paid = 0
-        self.stopped = False
+        self._ended_by: Callable[[], BacktalkError] | None = None
         self.unavailable: Unavailable | None = None
 
     def check(self, endpoint: str) -> None:
@@ -76,7 +76,22 @@ class View:
     @property
     def undisturbed(self) -> bool:
         """Whether nothing failed for now: what a stop or an endpoint left out on the way may come the next time."""
-        return not self.stopped and self.unavailable is None
+        return self._ended_by is None and self.unavailable is None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the drain ended it."""
+        return self._ended_by is stopped
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its sender ended it."""
+        return self._ended_by is not None and not self.stopped
+
+    @property
+    def idle(self) -> bool:
+        """Whether no endpoint takes calls for now."""
+        return self._adapter.closed
 
     def until_deadline(self) -> float | None:
         """Return the seconds to the sender's deadline, None where it set none that matters."""
@@ -84,9 +99,9 @@ class View:
             return None
         return self._limit.at - asyncio.get_running_loop().time()
 
-    def stop(self) -> None:
-        """Make whatever this message waits for, now and later, raise Stopped."""
-        self.stopped = True
+    def end(self, error: Callable[[], BacktalkError]) -> None:
+        """Make whatever this message waits for, now and later, raise that error."""
+        self._ended_by = self._ended_by or error
         now = asyncio.get_running_loop().time()
         for wait in self._waits:
             if not wait.expired():
@@ -94,15 +109,15 @@ class View:
 
     def over(self, waited: str) -> BacktalkError | None:
         """Return what a wait would end with now, None where it would not."""
-        if not self.stopped and asyncio.get_running_loop().time() < self._limit.at:
+        if self._ended_by is None and asyncio.get_running_loop().time() < self._limit.at:
             return None
         return self._noted(self._ended(waited))
 
     @asynccontextmanager
     async def waiting(self, waited: str) -> AsyncIterator[None]:
         """Let what is inside end at the message's limit and with the drain; `waited` becomes part of the error."""
-        if self.stopped:
-            raise _stopped()
+        if self._ended_by is not None:
+            raise self._ended_by()
         wait = asyncio.timeout_at(self._limit.at)
         try:
             async with wait:
@@ -117,7 +132,7 @@ class View:
             self._waits.discard(wait)
 
     def _ended(self, waited: str) -> BacktalkError:
-        return _stopped() if self.stopped else self._limit.passed(waited)
+        return self._ended_by() if self._ended_by else self._limit.passed(waited)
 
     def _noted(self, error: BacktalkError) -> BacktalkError:
         """Keep what may earn the message a later try."""
@@ -126,5 +141,6 @@ class View:
         return error
 
 
-def _stopped() -> Stopped:
+def stopped() -> Stopped:
+    """Return what ends a message whose worker has no time left for it."""
     return Stopped(Code.CANCELLED, "the worker was stopped before this was done; send it again")

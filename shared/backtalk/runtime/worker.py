@@ -9,24 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
+from backtalk.runtime.cancelled import Cancelled, cancelled
 from backtalk.runtime.emit import Emit
+from backtalk.runtime.faring import check_deadline, internal, limit, outcome, sent_away, standing
+from backtalk.runtime.intake import Intake
 from backtalk.runtime.model import Adapter, Model
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
-from backtalk.runtime.settle import Action, HandBack, Outcome, Patience, Reply, Rung, Standing, decide
+from backtalk.runtime.settle import Action, HandBack, Outcome, Patience, Reply, Rung, decide
 from backtalk.runtime.store import Store, finish, finished
 from backtalk.runtime.telemetry import log
-from backtalk.runtime.view import Limit, View, limit_of
+from backtalk.runtime.view import View, stopped
 from backtalk.runtime.works import Work, Works
 from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
-from backtalk.wire.answer import Answer, Status
-from backtalk.wire.codec import decode, unpack
-from backtalk.wire.errors import BacktalkError, Code, Error, Refused
+from backtalk.wire.answer import Answer
+from backtalk.wire.errors import BacktalkError, Refused
 from backtalk.wire.feedback import Feedback
 from backtalk.wire.jobs import CompletionJob
 from backtalk.wire.kinds import AnswerT, Kind, Request, RequestT, check_type
@@ -56,6 +57,7 @@ class Worker(Generic[RequestT, AnswerT]):
         replies: Replies,
         budget: float,
         patience: Patience,
+        intake: Intake[RequestT, AnswerT] | None = None,
     ) -> None:
         self._kind = kind
         self._handle = handle
@@ -64,8 +66,10 @@ class Worker(Generic[RequestT, AnswerT]):
         self._replies = replies
         self._budget = budget
         self._patience = patience
-        self._works: Works[AnswerT] = Works()
-        self._views: set[View] = set()
+        self._intake = intake or Intake(kind)
+        self._works: Works[AnswerT] = Works(self._intake.room.leave)
+        self._views: dict[View, str] = {}
+        self._cancelled = Cancelled()
         self._deliveries: set[asyncio.Task[None]] = set()
 
     def deliver(self, delivery: Delivery) -> None:
@@ -78,24 +82,36 @@ class Worker(Generic[RequestT, AnswerT]):
         """Finish what is going on; what is not done in time is handed back, or answered as far as it is paid."""
         if self._deliveries:
             await asyncio.wait(self._deliveries, timeout=seconds)
+        self._intake.room.close(stopped)
         for view in self._views:
-            view.stop()
+            view.end(stopped)
         if self._deliveries:
             await asyncio.wait(self._deliveries, timeout=LAST_WORDS_SECONDS)
+
+    def cancel(self, id: str) -> None:
+        """End the work of a request, now or when it comes; what was paid by then is answered."""
+        self._cancelled.add(id)
+        for view, worked_on in self._views.items():
+            if worked_on == id:
+                view.end(cancelled)
 
     async def _settle(self, delivery: Delivery) -> None:
         began = time.monotonic()
         opened = identify(delivery)
         # this task is the delivery's own, so what is bound to its context ends with it
         bind_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue)
+        if opened.key not in self._works and self._replies.isolates(delivery):
+            await self._isolate(opened)
+            return
         work = self._join(opened)
         action: Action | None = None
         acked = False
         try:
-            answer, outcome = await self._result(opened, work)
-            action = decide(outcome, _standing(delivery.envelope), self._patience)
+            answer, ended = await self._result(opened, work)
+            action = decide(ended, standing(delivery.envelope), self._patience)
             await self._execute_once(action, opened, work, answer)
-            acked = await delivery.ack()
+            seconds = time.monotonic() - began
+            acked = await delivery.ack() and await delivery.acked()
         except Exception:  # noqa: BLE001
             # not acknowledged: the broker gives it to somebody again, at the latest when this worker ends
             log.exception("settling failed")
@@ -108,14 +124,25 @@ class Worker(Generic[RequestT, AnswerT]):
             status=answer.status,
             code=answer.error and answer.error.code.value,
             acked=acked,
-            seconds=round(time.monotonic() - began, 4),
+            seconds=round(seconds, 4),
         )
+
+    async def _isolate(self, opened: Opened) -> None:
+        """Pass a message on that may kill us, before anybody looks into it."""
+        try:
+            await self._replies.isolate(opened.delivery.envelope.republished(opened.id))
+            acked = await opened.delivery.ack()
+        except Exception:  # noqa: BLE001
+            # not acknowledged, as below
+            log.exception("isolating failed")
+            return
+        log.warning("isolated", acked=acked)
 
     def _join(self, opened: Opened) -> Work[AnswerT]:
         """Return the work that a delivery belongs to; an envelope that is wrong belongs to none but its own."""
         refused = self._refusal(opened.delivery.envelope)
         if refused is None:
-            return self._works.join(opened.key)
+            return self._works.join(opened.key, again=opened.delivery.redelivered)
         failed = self._kind.answer.failed(opened.id, refused.error)
         return self._works.apart((failed, Outcome(unreadable=True)))
 
@@ -138,30 +165,41 @@ class Worker(Generic[RequestT, AnswerT]):
 
     async def _work(self, opened: Opened) -> tuple[AnswerT, Outcome]:
         """Return the answer and how it came about; never raises."""
+        try:
+            budget = self._budget - await self._intake.turn(self._budget)
+        except BacktalkError as error:
+            return self._kind.answer.failed(opened.id, error.error), sent_away(error)
+        return await self._worked(opened, budget)
+
+    async def _worked(self, opened: Opened, budget: float) -> tuple[AnswerT, Outcome]:
         metadata: dict[str, Any] | None = None
         view: View | None = None
         try:
-            request = self._decode(opened)
+            request = self._intake.request(opened)
             metadata = request.body.backtalk.metadata
-            view = View(self._adapter, _limit(request.body.backtalk.deadline, self._budget))
-            self._views.add(view)
+            view = View(self._adapter, limit(request.body.backtalk.deadline, budget))
+            self._views[view] = request.id
             answer = await self._answer(request, view, opened.delivery.envelope)
-            return answer, _outcome(view, answer.status)
+            return answer, outcome(view, answer.status)
         except BacktalkError as error:
-            return self._kind.answer.failed(opened.id, error.error, metadata), _outcome(view)
+            return self._kind.answer.failed(opened.id, error.error, metadata), outcome(view)
         except Exception:  # noqa: BLE001  whatever happens to a message, its sender waits for an answer
             log.exception("handler failed")
-            return self._kind.answer.failed(opened.id, _internal(), metadata), Outcome(unreadable=True)
+            return self._kind.answer.failed(opened.id, internal(), metadata), Outcome(unreadable=True)
         finally:
             if view is not None:
-                self._views.discard(view)
+                del self._views[view]
 
     async def _answer(self, request: Request[RequestT], view: View, to: Envelope) -> AnswerT:
-        _check_deadline(request.body.backtalk.deadline)
+        check_deadline(request.body.backtalk.deadline)
         async with view.waiting("another worker had the same message and was not done"):
-            view.record = await self._store.open(request.key)
+            view.record = await self._store.open(request.key, request.id)
         try:
-            return finished(view.record, self._kind) or await self._handled(request, view, to)
+            if answer := finished(view.record, self._kind):
+                return answer
+            if view.record.cancelled or request.id in self._cancelled:
+                raise cancelled()
+            return await self._handled(request, view, to)
         finally:
             # before the message is put off or handed back, so that whoever gets it need not wait
             await view.record.close()
@@ -176,11 +214,6 @@ class Worker(Generic[RequestT, AnswerT]):
         if view.undisturbed:
             await finish(view.record, answer)
         return answer
-
-    def _decode(self, opened: Opened) -> Request[RequestT]:
-        envelope = opened.delivery.envelope
-        body = unpack(envelope.body, envelope.content_encoding)
-        return Request(opened.id, opened.key, decode(body, self._kind.request))
 
     async def _execute_once(
         self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT
@@ -200,51 +233,11 @@ class Worker(Generic[RequestT, AnswerT]):
                 await self._replies.answer(answer, to=envelope, id=opened.id, key=opened.key)
                 if file and answer.error is not None:
                     await self._replies.file(envelope.republished(opened.id), answer.error)
-            case Rung(name=name):
-                again = {ATTEMPT: envelope.attempt + 1}
+            case Rung(name=name, counts=counts):
+                again = {ATTEMPT: envelope.attempt + counts}
                 await self._replies.rung(envelope.republished(opened.id, **again), name)
             case HandBack():
-                await self._replies.hand_back(envelope.republished(opened.id))
+                await self._replies.hand_back(envelope.republished(opened.id), opened.delivery.queue)
 
 
 _TOLD: Final = {Reply: "answered", Rung: "put off", HandBack: "handed back"}
-
-
-def _standing(envelope: Envelope) -> Standing:
-    age = time.time() - envelope.timestamp if envelope.timestamp else 0.0
-    return Standing(envelope.attempt, age)
-
-
-def _limit(deadline: datetime | None, budget: float) -> Limit:
-    left = (deadline - datetime.now(UTC)).total_seconds() if deadline else None
-    return limit_of(asyncio.get_running_loop().time(), budget, left)
-
-
-def _check_deadline(deadline: datetime | None) -> None:
-    if deadline is not None and deadline <= datetime.now(UTC):
-        raise Refused(
-            Code.DEADLINE_EXCEEDED,
-            "backtalk/deadline: had passed before the work began; give more time, or start more workers",
-        )
-
-
-def _outcome(view: View | None, status: Status = "failed") -> Outcome:
-    """Return how a message fared; one without a view was never understood."""
-    if view is None:
-        return Outcome(unreadable=True)
-    if status == "completed":
-        # a call that failed on the way, or a stop that came late, asks for no other try
-        return Outcome(paid=True)
-    unavailable = view.unavailable
-    return Outcome(
-        paid=view.paid > 0,
-        retry_after=unavailable.retry_after if unavailable else None,
-        until_deadline=view.until_deadline(),
-        remembered=view.record.safe,
-        stopped=view.stopped,
-    )
-
-
-def _internal() -> Error:
-    message = "the worker failed on this message; a copy is in the dead queue, and the log has the cause"
-    return Error(code=Code.INTERNAL, message=message, retryable=True)

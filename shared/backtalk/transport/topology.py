@@ -17,7 +17,9 @@ RUNGS: Final = {"5s": 5, "30s": 30, "2m": 120, "10m": 600}
 
 # looking at a letter counts as a delivery, and leaving the limit out means 20 on RabbitMQ 4
 UNLIMITED: Final = 1_000_000_000
-DELIVERY_LIMIT: Final = 10
+# a backstop: workers count deaths themselves, and one forced close of all connections may count ten times, since each
+# message is handed on to every consumer that is not closed yet
+DELIVERY_LIMIT: Final = 100
 CONSUMER_TIMEOUT_MS: Final = 7_200_000
 UNROUTED_TTL_MS: Final = 7 * 24 * 3600 * 1000
 REPLIES_EXPIRE_MS: Final = 3600 * 1000
@@ -57,6 +59,11 @@ class Topology:
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
 
+    def of(self, name: str) -> tuple[Queue, tuple[Binding, ...]]:
+        """Return one queue with its bindings."""
+        (queue,) = (one for one in self.queues if one.name == name)
+        return queue, tuple(one for one in self.bindings if one.queue == name)
+
 
 @dataclass(frozen=True, slots=True)
 class Names:
@@ -93,8 +100,19 @@ class Names:
     def crashed(self, role: str) -> str:
         return f"{self.namespace}.{role}.crashed"
 
+    def suspect(self, role: str) -> str:
+        return f"{self.namespace}.{role}.suspect"
+
     def dead(self, role: str) -> str:
         return f"{self.namespace}.{role}.dead"
+
+    @property
+    def control(self) -> str:
+        return f"{self.namespace}.control"
+
+    def ear(self, name: str) -> str:
+        """Return the queue by which one worker hears what all are told."""
+        return f"{self.control}.{name}"
 
     def replies(self, name: str) -> str:
         return f"{self.namespace}.replies.{name}"
@@ -122,6 +140,7 @@ def topology(names: Names) -> Topology:
             Exchange(names.jobs, "topic"),
             Exchange(names.dlx, "direct"),
             Exchange(names.unrouted, "fanout"),
+            Exchange(names.control, "fanout"),
             Exchange(names.results, "topic", {"alternate-exchange": names.unrouted}),
         ),
         queues=(
@@ -137,17 +156,16 @@ def topology(names: Names) -> Topology:
 
 
 def _of_role(names: Names, role: str) -> tuple[Queue, ...]:
-    work = Queue(
-        names.work(role),
-        {
-            **_QUORUM,
-            **_SAFE_DEAD_LETTERS,
-            "x-delivery-limit": DELIVERY_LIMIT,
-            "x-dead-letter-exchange": names.dlx,
-            "x-dead-letter-routing-key": role,
-            "x-consumer-timeout": CONSUMER_TIMEOUT_MS,
-        },
-    )
+    worked_on = {
+        **_QUORUM,
+        **_SAFE_DEAD_LETTERS,
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": names.dlx,
+        "x-dead-letter-routing-key": role,
+        "x-consumer-timeout": CONSUMER_TIMEOUT_MS,
+    }
+    work = Queue(names.work(role), worked_on)
+    suspect = Queue(names.suspect(role), worked_on)
     rungs = (
         Queue(
             names.rung(role, rung),
@@ -163,4 +181,4 @@ def _of_role(names: Names, role: str) -> tuple[Queue, ...]:
     )
     crashed = Queue(names.crashed(role), _KEEP)
     dead = Queue(names.dead(role), {**_KEEP, "x-overflow": "reject-publish"})
-    return (work, *rungs, crashed, dead)
+    return (work, suspect, *rungs, crashed, dead)

@@ -108,12 +108,12 @@ Data: TypeAlias = Annotated[
     _Str | _Bool | _Int | _Float | Annotated[Batch, tag("list")], Discriminator(_kind, **_MISFIT)
 ]
 Texts: TypeAlias = Annotated[
-    _Str | Annotated[tuple[StrictStr, ...], Field(min_length=1), tag("list")],
+    _Str | Annotated[tuple[StrictStr, ...], Field(min_length=1, fail_fast=True), tag("list")],
     Discriminator(_kind, custom_error_type="texts", custom_error_message="expected text, or a list of texts"),
 ]
 
 Scores: TypeAlias = Annotated[
-    _Int | _Float | Annotated[tuple[Number | None, ...], Field(min_length=1), tag("list")],
+    _Int | _Float | Annotated[tuple[Number | None, ...], Field(min_length=1, fail_fast=True), tag("list")],
     Discriminator(
         _kind, custom_error_type="scores", custom_error_message="expected a number, or a list of numbers"
     ),

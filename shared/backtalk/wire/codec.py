@@ -6,7 +6,7 @@ import gc
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isfinite
 from typing import Any, Final, TypeVar
@@ -17,11 +17,15 @@ from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, t
 from backtalk.wire.base import BRANCH, escape
 from backtalk.wire.errors import Code, Refused, TooLarge, invalid
 from backtalk.wire.graph import OPS
+from backtalk.wire.limits import CONTRACT, Limits
 
 GZIP_ABOVE: Final = 64 * 1024
-MAX_WIRE_BYTES: Final = 8 * 1024 * 1024
-MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_WIRE_BYTES: Final = CONTRACT.wire_bytes
+MAX_BODY_BYTES: Final = CONTRACT.body_bytes
 _LARGE: Final = 256 * 1024
+_PIECE: Final = 256 * 1024
+# readers follow 200 levels, and an answer holds what it was asked a few levels deeper
+MAX_DEPTH: Final = 150
 _MAX_PROBLEMS: Final = 5
 _MAX_LOOKED_AT: Final = 50
 
@@ -31,28 +35,68 @@ _HUGE_NUMBER: Final = re.compile(rb"[:,\[]\s*-?[0-9](?:[0-9]{200}|[0-9.]*[eE]\+?
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def unpack(body: bytes, encoding: str | None) -> bytes:
+def unpack(body: bytes, encoding: str | None, limits: Limits = CONTRACT) -> bytes:
     """Return the uncompressed body; refuses unknown encodings and what is too large, before it is unpacked."""
-    if len(body) > MAX_WIRE_BYTES:
-        raise TooLarge(f"{len(body)} bytes are more than {MAX_WIRE_BYTES}; send it gzipped, or split it")
+    gzipped = is_gzipped(body, encoding, limits)
+    unpacked = b"".join(Unpacked(body, limits)) if gzipped else body
+    if len(unpacked) > limits.body_bytes:
+        raise _unpacks_too_large(limits)
+    return unpacked
+
+
+def is_gzipped(body: bytes, encoding: str | None, limits: Limits = CONTRACT) -> bool:
+    """Tell whether a body has to be unpacked; refuses unknown encodings and what is too large as sent."""
+    if len(body) > limits.wire_bytes:
+        raise TooLarge(f"{len(body)} bytes are more than {limits.wire_bytes}; send it gzipped, or split it")
     if encoding in (None, "", "identity", "utf-8"):
-        return body
+        return False
     if encoding == "gzip":
-        return _gunzip(body)
+        return True
     raise invalid("content_encoding", f"{encoding!r} is not known; use gzip, or leave it out")
 
 
-def _gunzip(body: bytes) -> bytes:
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        unpacked = unpacker.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error as error:
-        raise invalid("body", "is not gzip, although content_encoding says so") from error
-    if len(unpacked) > MAX_BODY_BYTES:
-        raise TooLarge(f"unpacks to more than {MAX_BODY_BYTES} bytes; split the message")
-    if not unpacker.eof or unpacker.unused_data:
-        raise invalid("body", "is no single complete gzip stream; compress it once, whole")
-    return unpacked
+class Unpacked:
+    """A gzipped body in pieces, so that it need not be there as a whole; its length is what it says of itself.
+
+    Iterating raises Refused where it is too large or no gzip. What is iterated to the end has the length it says.
+    """
+
+    def __init__(self, body: bytes, limits: Limits = CONTRACT) -> None:
+        self._body = body
+        self._limits = limits
+
+    def __len__(self) -> int:
+        return int.from_bytes(self._body[-4:], "little")
+
+    def __iter__(self) -> Iterator[bytes]:
+        unpacker = zlib.decompressobj(wbits=31)
+        left = self._limits.body_bytes
+        for at in range(0, len(self._body), _PIECE):
+            for piece in _pieces(unpacker, self._body[at : at + _PIECE]):
+                left -= len(piece)
+                if left < 0:
+                    raise _unpacks_too_large(self._limits)
+                yield piece
+        if not unpacker.eof or unpacker.unused_data:
+            raise invalid("body", "is no single complete gzip stream; compress it once, whole")
+
+
+def _pieces(unpacker: zlib._Decompress, packed: bytes) -> Iterator[bytes]:
+    """Yield what comes out of some packed bytes, never much at once."""
+    more = True
+    while more:
+        try:
+            piece = unpacker.decompress(packed, _PIECE)
+        except zlib.error as error:
+            raise invalid("body", "is not gzip, although content_encoding says so") from error
+        yield piece
+        packed = unpacker.unconsumed_tail
+        # a full piece may not be all that was in there
+        more = bool(packed) or len(piece) == _PIECE
+
+
+def _unpacks_too_large(limits: Limits) -> TooLarge:
+    return TooLarge(f"unpacks to more than {limits.body_bytes} bytes; split the message")
 
 
 def pack(body: bytes, *, compress: bool) -> tuple[bytes, str | None]:
@@ -104,10 +148,32 @@ def _infinity_in(value: Any) -> list[str] | None:
     return None
 
 
-def decode(body: bytes, model: type[ModelT]) -> ModelT:
-    """Return the model in an uncompressed body, or raise Refused with the paths of what is wrong."""
+def deeper_than(value: Any, levels: int) -> bool:
+    """Tell whether objects and arrays stand in one another so many times, and more."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def decode(body: bytes, model: type[ModelT], look: Callable[[dict[str, Any]], None] | None = None) -> ModelT:
+    """Return the model in an uncompressed body, or raise Refused with the paths of what is wrong.
+
+    What is parsed may be looked at before it is validated, which takes much longer.
+    """
     with _collector_paused(large=len(body) > _LARGE):
-        return validate(parse(body), model)
+        parsed = parse(body)
+        if look is not None:
+            look(parsed)
+        return validate(parsed, model)
 
 
 def validate(value: Any, model: type[ModelT]) -> ModelT:

@@ -4,6 +4,7 @@
   x Refused              the request will never succeed as it is
     + TooLarge           because it has too many bytes
   x Unavailable          the same request may succeed later; the only class that earns a delayed retry
+    + Closed             because the endpoint takes no calls of this worker for now, whosever they are
   x Stopped              the worker is going away; the request itself is fine
 """
 
@@ -65,6 +66,8 @@ class BacktalkError(Exception):
     def __init__(self, code: Code, message: str, **details: Any) -> None:
         message = shortened(message, MAX_MESSAGE)
         super().__init__(message)
+        if "path" in details:
+            details = {**details, "path": shortened(details["path"], MAX_MESSAGE)}
         self.error = Error(code=code, message=message, retryable=code in RETRYABLE, details=details)
 
 
@@ -85,6 +88,10 @@ class Unavailable(BacktalkError):
     def __init__(self, code: Code, message: str, *, retry_after: float = 0.0, **details: Any) -> None:
         super().__init__(code, message, **details)
         self.retry_after = retry_after
+
+
+class Closed(Unavailable):
+    """Raised for calls to an endpoint that takes none of this worker's for now: no request is to blame."""
 
 
 class Stopped(BacktalkError):

@@ -34,10 +34,12 @@ class Evaluation(Sampled):
 
     outputs: Two
     purpose: StrictStr
-    scores: Annotated[tuple[Score | None, ...], Field(min_length=1)]
-    explanations: tuple[StrictStr, ...]
-    succeeded: tuple[StrictBool, ...]
-    targets: tuple[Scalar | None, ...] | None = Field(default=None, exclude_if=absent)
+    scores: Annotated[tuple[Score | None, ...], Field(min_length=1, fail_fast=True)]
+    explanations: Annotated[tuple[StrictStr, ...], Field(fail_fast=True)]
+    succeeded: Annotated[tuple[StrictBool, ...], Field(fail_fast=True)]
+    targets: Annotated[tuple[Scalar | None, ...], Field(fail_fast=True)] | None = Field(
+        default=None, exclude_if=absent
+    )
     reduction: StrictStr | None = Field(default=None, exclude_if=absent)
 
     def batch(self, lengths: Mapping[str, int]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -65,6 +66,11 @@ class Feedback(Frozen):
     def graphs(self) -> tuple[Graph, ...]:
         """The fragments, one or several."""
         return self.graph if isinstance(self.graph, tuple) else (self.graph,)
+
+    @cached_property
+    def whole(self) -> Graph:
+        """The fragments as one graph. Raises Refused with code `graph_conflict` where they contradict each other."""
+        return self.graph if isinstance(self.graph, Graph) else Graph.join(*self.graph)
 
     @field_validator("arguments")
     @classmethod

@@ -74,14 +74,14 @@ class ChatCompletion(Frozen):
     model: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     messages: Annotated[tuple[RecordedMessage, ...], Field(fail_fast=True)]
-    inputs: dict[str, Identifier | Annotated[tuple[Identifier, ...], Field(min_length=1)]] = Field(
-        default_factory=dict
+    inputs: dict[str, Identifier | Annotated[tuple[Identifier, ...], Field(min_length=1, fail_fast=True)]] = (
+        Field(default_factory=dict)
     )
-    tools: tuple[Tool, ...] | None = Field(default=None, exclude_if=absent)
+    tools: Annotated[tuple[Tool, ...], Field(fail_fast=True)] | None = Field(default=None, exclude_if=absent)
     tool_choice: JsonValue = Field(default=None, exclude_if=absent)
     tool_templates: RecordedTemplates | None = Field(default=None, exclude_if=absent)
     injected: Injected | None = Field(default=None, exclude_if=absent)
-    outputs: tuple[Identifier, ...]
+    outputs: Annotated[tuple[Identifier, ...], Field(fail_fast=True)]
 
     @property
     def sends_tools(self) -> bool:

@@ -22,11 +22,12 @@ from backtalk.wire.answer import Answer
 from backtalk.wire.base import SCHEMA_VERSION, Frozen, SchemaVersion, absent, empty
 from backtalk.wire.choice import Choice, ToolTemplates, check_tools, choice_of
 from backtalk.wire.graph import Graph
+from backtalk.wire.limits import CONTRACT
 from backtalk.wire.messages import Input, InputName, Message
 from backtalk.wire.tools import Tool, ToolMode
 
 DEFAULT_ENDPOINT: Final = "openai"
-MAX_CHOICES: Final = 128
+MAX_CHOICES: Final = CONTRACT.choices
 MAX_TOOL_RETRIES: Final = 10
 
 

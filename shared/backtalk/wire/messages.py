@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 from backtalk.wire.base import BRANCH, Data, Frozen, Identifier, Role, absent, one_or_list, tag, text_or
+from backtalk.wire.limits import CONTRACT
 
-MAX_BATCH: Final = 256
+MAX_BATCH: Final = CONTRACT.batch
 
 
 class InlineVariable(Frozen):

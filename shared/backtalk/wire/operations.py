@@ -10,9 +10,9 @@ from pydantic import Field, StrictInt, StrictStr
 from backtalk.wire.base import Data, Frozen, Identifier, absent
 from backtalk.wire.position import Position, agreed
 
-One = Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=1)]
-Two = Annotated[tuple[Identifier, ...], Field(min_length=2, max_length=2)]
-Some = Annotated[tuple[Identifier, ...], Field(min_length=1)]
+One = Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=1, fail_fast=True)]
+Two = Annotated[tuple[Identifier, ...], Field(min_length=2, max_length=2, fail_fast=True)]
+Some = Annotated[tuple[Identifier, ...], Field(min_length=1, fail_fast=True)]
 
 
 class Plain(Frozen):
@@ -114,7 +114,9 @@ class Concat(Regrouping):
 
     op: Literal["concat"] = "concat"
     outputs: One
-    lengths: Annotated[tuple[Annotated[StrictInt, Field(ge=1)] | None, ...], Field(min_length=1)]
+    lengths: Annotated[
+        tuple[Annotated[StrictInt, Field(ge=1)] | None, ...], Field(min_length=1, fail_fast=True)
+    ]
 
     def positions(self) -> tuple[Position, ...]:
         first = 0
@@ -152,9 +154,11 @@ class Function(Sampled):
     outputs: One
     name: StrictStr
     description: StrictStr
-    parameters: tuple[StrictStr, ...]
+    parameters: Annotated[tuple[StrictStr, ...], Field(fail_fast=True)]
     transmit: Literal["verbatim", "model"]
-    errors: tuple[StrictStr | None, ...] | None = Field(default=None, exclude_if=absent)
+    errors: Annotated[tuple[StrictStr | None, ...], Field(fail_fast=True)] | None = Field(
+        default=None, exclude_if=absent
+    )
 
     def batch(self, lengths: Mapping[str, int]) -> int | None:
         if len(self.parameters) != len(self.inputs):

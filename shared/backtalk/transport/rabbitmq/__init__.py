@@ -5,9 +5,11 @@ and 4.0.
 """
 
 from backtalk.transport.rabbitmq import lenient
-from backtalk.transport.rabbitmq.broker import Broker, Consumer, connect
-from backtalk.transport.rabbitmq.declaring import declare
+from backtalk.transport.rabbitmq.address import read_address
+from backtalk.transport.rabbitmq.broker import Broker, connect
+from backtalk.transport.rabbitmq.consumer import Consumer
+from backtalk.transport.rabbitmq.declaring import check, declare
 
 lenient.install()
 
-__all__ = ["Broker", "Consumer", "connect", "declare"]
+__all__ = ["Broker", "Consumer", "check", "connect", "declare", "read_address"]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
 from aio_pika import exceptions as amqp
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
 
+from backtalk.transport.ending import ended
 from backtalk.transport.envelope import Delivery, Envelope, QueueFull, Unconfirmed, Unroutable
-from backtalk.transport.rabbitmq.connecting import LOST, robust
+from backtalk.transport.rabbitmq.acks import Acks
+from backtalk.transport.rabbitmq.connecting import LOST, patiently, robust, typed
+from backtalk.transport.rabbitmq.consumer import CANCEL_SECONDS, Consumer
 from backtalk.transport.rabbitmq.conversion import to_delivery, to_message
-from backtalk.transport.rabbitmq.declaring import declare_queue
-from backtalk.transport.topology import Queue
+from backtalk.transport.rabbitmq.declaring import bind, declare_queue
+from backtalk.transport.rabbitmq.ear import Hear, hearing
+from backtalk.transport.rabbitmq.shaken import Shaken
+from backtalk.transport.topology import Binding, Queue
 
 CONFIRM_SECONDS: Final = 10.0
-CANCEL_SECONDS: Final = 5.0
+BLOCKED_POLL_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.2
 
 OnDelivery: TypeAlias = Callable[[Delivery], None]
@@ -39,11 +44,29 @@ class Broker:
         self._consuming = consuming
         self._publishing = publishing
         self._channel = channel
+        self._confirms: set[asyncio.Timeout] = set()
+        self._shaken = Shaken(consuming)
         self._in_flight: dict[str | None, asyncio.Event] = {}
 
     @property
     def connected(self) -> bool:
         return self._consuming.connected.is_set() and self._publishing.connected.is_set()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker takes no messages for now: it runs out of memory or disk."""
+        transport = self._publishing.transport
+        return transport is not None and self.connected and _waits(transport.connection.ready())
+
+    async def wait_out(self) -> None:
+        """Let no publish give up while the broker is blocked: what it has not read yet it would have twice."""
+        while True:
+            await asyncio.sleep(min(BLOCKED_POLL_SECONDS, CONFIRM_SECONDS / 3))
+            if self._confirms and self.blocked:
+                until = asyncio.get_running_loop().time() + CONFIRM_SECONDS
+                for confirm in self._confirms:
+                    if not confirm.expired():
+                        confirm.reschedule(until)
 
     async def publish(
         self,
@@ -67,7 +90,7 @@ class Broker:
                 await turn.wait()
             gone = self._in_flight[envelope.message_id] = asyncio.Event()
             try:
-                async with asyncio.timeout(min(CONFIRM_SECONDS, patience)):
+                async with self._confirm(min(CONFIRM_SECONDS, patience)):
                     channel = await self._channel.get_underlay_channel()
                     await channel.basic_publish(  # type: ignore[call-arg]  # the abstract class lags behind
                         message.body,
@@ -95,52 +118,74 @@ class Broker:
                 gone.set()
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def declare(self, queue: Queue) -> None:
-        """Declare one durable queue; raises TopologyMismatch."""
-        with _typed(f"declare {queue.name}"):
+    @asynccontextmanager
+    async def _confirm(self, seconds: float) -> AsyncIterator[None]:
+        async with asyncio.timeout(seconds) as limit:
+            self._confirms.add(limit)
+            try:
+                yield
+            finally:
+                self._confirms.discard(limit)
+
+    async def declare(self, queue: Queue, bindings: Iterable[Binding] = ()) -> None:
+        """Declare one durable queue, and bind it; raises TopologyMismatch and Unconfirmed."""
+        with typed(f"declare {queue.name}"):
             async with asyncio.timeout(CONFIRM_SECONDS), self._publishing.channel() as channel:
                 await declare_queue(channel, queue)
+                await bind(channel, bindings)
+
+    async def exists(self, queue: str) -> bool:
+        """Tell whether there is a queue; raises Unconfirmed."""
+        with typed(f"look for {queue}"):
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                return await exists(self._publishing, queue)
 
     async def delete(self, name: str) -> None:
         """Delete a queue, with whatever is in it."""
-        with _typed(f"delete {name}"):
+        with typed(f"delete {name}"):
             async with asyncio.timeout(CONFIRM_SECONDS), self._publishing.channel() as channel:
                 queue = await channel.get_queue(name, ensure=False)
                 # a quorum queue answers if_unused with 540 and closes the whole connection
                 await queue.delete(if_unused=False, if_empty=False)
 
-    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> Consumer:
-        """Hand every delivery of an existing queue to a function, for ever, at most `prefetch` unsettled."""
+    async def consume(
+        self, queue: str, on_delivery: OnDelivery, *, prefetch: int, patience: float = CONFIRM_SECONDS
+    ) -> Consumer:
+        """Hand every delivery of an existing queue to a function, for ever, at most `prefetch` unsettled.
+
+        A connection that is lost meanwhile is waited for; raises BrokerUnreachable after `patience` seconds.
+        """
+        return await patiently(lambda: self._consumed(queue, on_delivery, prefetch), patience)
+
+    async def _consumed(self, queue: str, on_delivery: OnDelivery, prefetch: int) -> Consumer:
         channel = await self._consuming.channel()
         await channel.set_qos(prefetch_count=prefetch)
         # only a passive declare is restored after every kind of loss, also when arguments have changed since
         source = await channel.declare_queue(queue, passive=True)
 
+        acks: Acks | None = None
+
         async def receive(message: AbstractIncomingMessage) -> None:
-            on_delivery(to_delivery(message, queue))
+            nonlocal acks
+            # each connection has channels of its own
+            if acks is None or acks.channel is not message.channel:
+                acks = Acks(message.channel, prefetch)
+            on_delivery(
+                replace(to_delivery(message, queue), acked=acks.arrived, deadly=self._shaken.deadly())
+            )
 
-        return Consumer(channel, source, await source.consume(receive))
+        consumer = Consumer(channel, source, receive)
+        await consumer.resume()
+        return consumer
 
+    def hearing(
+        self, exchange: str, new_name: Callable[[], str], hear: Hear, *, patience: float = CONFIRM_SECONDS
+    ) -> AbstractAsyncContextManager[None]:
+        """Have all that is published to a fanout exchange heard, until the block ends.
 
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """A running consumption; its channel stays open so that what was delivered can still be settled."""
-
-    channel: AbstractChannel
-    queue: AbstractQueue
-    tag: str
-
-    async def cancel(self) -> None:
-        """Ask for no more deliveries."""
-        with suppress(*LOST, TimeoutError):
-            async with asyncio.timeout(CANCEL_SECONDS):
-                await self.queue.cancel(self.tag)
-
-    async def close(self) -> None:
-        """Close the channel; what is not settled goes back to the queue."""
-        with suppress(*LOST, TimeoutError):
-            async with asyncio.timeout(CANCEL_SECONDS):
-                await self.channel.close()
+        Raises TopologyMismatch, and BrokerUnreachable where the connection was lost for `patience` seconds.
+        """
+        return hearing(self._consuming, exchange, new_name, hear, patience)
 
 
 @asynccontextmanager
@@ -154,6 +199,16 @@ async def _closed(connection: AbstractRobustConnection) -> AsyncIterator[None]:
                 await connection.close()
 
 
+def _waits(ready: Coroutine[Any, Any, None]) -> bool:
+    """Tell whether a coroutine would have to wait, without waiting for it."""
+    try:
+        ready.send(None)
+    except StopIteration:
+        return False
+    ready.close()
+    return True
+
+
 def _unless_lost(error: BaseException) -> None:
     """Raise a cancellation that is meant for us: a connection that misses its heartbeats cancels confirms as well."""
     task = asyncio.current_task()
@@ -161,13 +216,17 @@ def _unless_lost(error: BaseException) -> None:
         raise error
 
 
-@contextmanager
-def _typed(what: str) -> Iterator[None]:
-    """Name a lost connection by a type of ours."""
+async def exists(connection: AbstractRobustConnection, queue: str) -> bool:
+    """Tell whether there is a queue, on a channel that nothing restores: what is missing closes it."""
+    if connection.transport is None:
+        raise ConnectionError("the connection is being made anew")
+    channel = await connection.transport.connection.channel(publisher_confirms=False)
     try:
-        yield
-    except (*LOST, TimeoutError) as error:
-        raise Unconfirmed(f"the broker did not {what}: {type(error).__name__}") from error
+        await channel.queue_declare(queue, passive=True)
+    except amqp.ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True
 
 
 @asynccontextmanager
@@ -178,4 +237,9 @@ async def connect(url: str, *, name: str, patience: float) -> AsyncIterator[Brok
         publishing = await robust(url, f"{name} publish", patience)
         async with _closed(publishing):
             channel = await publishing.channel(publisher_confirms=True, on_return_raises=True)
-            yield Broker(consuming, publishing, channel)
+            broker = Broker(consuming, publishing, channel)
+            watch = asyncio.get_running_loop().create_task(broker.wait_out())
+            try:
+                yield broker
+            finally:
+                await ended(watch)

@@ -1,0 +1,105 @@
+"""RabbitMQ's management API, asked for what AMQP does not tell: bindings, and the policies that queues are under."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from backtalk.operate.policies import Policy
+from backtalk.transport.topology import Binding
+
+SECONDS: Final = 10.0
+_MOST_BYTES: Final = 32 * 1024 * 1024
+
+
+class NotTold(Exception):
+    """Raised when the management API gives no answer that one can use; the message holds no credentials."""
+
+
+class Management:
+    """The API at `http://user:password@host:15672`, for the virtual host of an AMQP URL."""
+
+    def __init__(self, url: str, *, amqp_url: str) -> None:
+        parts = urlsplit(url)
+        try:
+            good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        except ValueError:
+            good = False
+        if not good:
+            raise NotTold("the management URL should be http://user:password@host:15672")
+        login = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
+        place = parts.netloc.rpartition("@")[2]
+        self._base = f"{parts.scheme}://{place}{parts.path.rstrip('/')}/api"
+        self._authorization = "Basic " + base64.b64encode(login.encode()).decode("ascii")
+        self._vhost = quote(virtual_host(amqp_url), safe="")
+
+    async def bindings(self) -> frozenset[Binding]:
+        """Return which exchanges put what into which queues. Raises NotTold."""
+        return frozenset(
+            Binding(one["source"], one["routing_key"], one["destination"])
+            for one in await self._get(f"bindings/{self._vhost}")
+            if one.get("destination_type") == "queue"
+        )
+
+    async def policies(self) -> tuple[Policy, ...]:
+        """Return all policies, those of operators included. Raises NotTold."""
+        # not asked queue by queue: what is told there may be a minute old
+        own = await self._get(f"policies/{self._vhost}")
+        operators = await self._get(f"operator-policies/{self._vhost}")
+        return (*(_policy(one) for one in own), *(_policy(one, operator=True) for one in operators))
+
+    async def _get(self, path: str) -> Any:
+        return await asyncio.to_thread(self._read, path)
+
+    def _read(self, path: str) -> Any:
+        request = Request(f"{self._base}/{path}", headers={"Authorization": self._authorization})  # noqa: S310  http and https alone
+        try:
+            with build_opener(_StayHere).open(request, timeout=SECONDS) as response:
+                return json.loads(response.read(_MOST_BYTES))
+        except HTTPError as error:
+            with error:
+                raise NotTold(_refusal(error.code)) from error
+        except (URLError, HTTPException, OSError) as error:
+            raise NotTold(f"the management API did not answer ({getattr(error, 'reason', error)})") from error
+        except ValueError as error:
+            raise NotTold("what answered at the management URL is no management API") from error
+
+
+def _policy(told: Mapping[str, Any], *, operator: bool = False) -> Policy:
+    return Policy(
+        told["name"],
+        told["pattern"],
+        told["apply-to"],
+        told["priority"],
+        told["definition"],
+        operator=operator,
+    )
+
+
+class _StayHere(HTTPRedirectHandler):
+    """Follow nobody: the password is for this server alone."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _refusal(status: int) -> str:
+    if status in (401, 403):
+        return "the management API refused user or password; the user needs the tag `monitoring`"
+    if status == 404:
+        return (
+            "the management API knows nothing there: check the address, and the virtual host of the AMQP URL"
+        )
+    return f"the management API answered {status}"
+
+
+def virtual_host(amqp_url: str) -> str:
+    """Return the virtual host that an AMQP URL names."""
+    return unquote(urlsplit(amqp_url).path[1:]) or "/"

@@ -1,0 +1,114 @@
+"""Whether a worker lives and is ready, over HTTP: answered beside the event loop, so that one that hangs shows."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET, AF_INET6
+from threading import Thread
+from typing import Final, TypeAlias
+
+from pydantic_core import to_json
+
+from backtalk.transport.ending import ended
+
+BEAT_SECONDS: Final = 1.0
+# a large message may take some seconds of the loop
+LATE_SECONDS: Final = 20.0
+
+# whether a worker is `ready`, and what that is made of
+Conditions: TypeAlias = Callable[[], Mapping[str, bool]]
+
+
+class PortTaken(Exception):
+    """Raised when nothing can listen on a port."""
+
+
+class Heart:
+    """The event loop's heartbeat."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._beat = now()
+
+    @property
+    def late(self) -> float:
+        """Seconds since the last beat."""
+        return self._now() - self._beat
+
+    @asynccontextmanager
+    async def beating(self, hang_seconds: float = 0) -> AsyncIterator[None]:
+        """Beat until the block ends; a loop that hangs for so long ends the process, and 0 means that it does not.
+
+        What the threads were doing then goes to standard error, names and lines without values.
+        """
+        task = asyncio.get_running_loop().create_task(self._beats(hang_seconds))
+        try:
+            yield
+        finally:
+            await ended(task)
+            faulthandler.cancel_dump_traceback_later()
+
+    async def _beats(self, hang_seconds: float) -> None:
+        while True:
+            self._beat = self._now()
+            if hang_seconds:
+                # its thread needs no lock of the interpreter, which a regular expression may hold for ever
+                faulthandler.dump_traceback_later(hang_seconds, exit=True)
+            await asyncio.sleep(BEAT_SECONDS)
+
+
+def report(path: str, heart: Heart, conditions: Conditions) -> tuple[HTTPStatus, Mapping[str, object]]:
+    """Return status and body for a path: `/live` or `/ready`."""
+    if path == "/live":
+        live = heart.late < LATE_SECONDS
+        return _status(good=live), {"live": live, "late_seconds": round(heart.late, 1)}
+    if path == "/ready":
+        met = conditions()
+        return _status(good=met["ready"]), met
+    return HTTPStatus.NOT_FOUND, {"error": "there are /live and /ready"}
+
+
+def _status(*, good: bool) -> HTTPStatus:
+    return HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+
+
+@contextmanager
+def served(host: str, port: int, heart: Heart, conditions: Conditions) -> Iterator[int]:
+    """Answer on a port until the block ends, and return it: port 0 takes a free one. Raises PortTaken."""
+
+    class Handler(BaseHTTPRequestHandler):
+        # a client that says nothing keeps no thread
+        timeout = 5
+
+        def do_GET(self) -> None:
+            status, told = report(self.path, heart, conditions)
+            body = to_json(told)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: it is asked every few seconds."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        address_family = AF_INET6 if ":" in host else AF_INET
+
+    try:
+        listening = Server((host, port), Handler)
+    except OSError as error:
+        raise PortTaken(f"nothing can listen on {host} port {port}: {error.strerror or error}") from error
+    with listening as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
