@@ -10,6 +10,7 @@ help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
 	@echo "make learn     set up and let a vague prompt learn from exact matches: no key and no broker needed"
 	@echo "make test      set up and run the whole test suite"
+	@echo "make test-all  the same, and what needs Node.js, a browser or other tools from Debian"
 	@echo "make check     ruff, mypy, import-linter, known vulnerabilities"
 	@echo "make bench     measure speed beside bare aio-pika consumers and TextGrad (about 8 minutes)"
 	@echo "make chaos     let things fail under load for 10 minutes, and see that nothing is lost (ARGS=\"--rounds 20\")"
@@ -49,8 +50,9 @@ learn: setup rabbitmq
 test: setup rabbitmq redis graphviz
 	@$(BIN)/pytest -n auto --maxprocesses 4
 
-# checks that need more than Python, RabbitMQ and Redis: none yet
+# what needs more than Python, RabbitMQ and Redis as well: tests/extra
 test-all: test
+	@$(BIN)/pytest tests/extra
 
 # ARGS goes to pytest; a failure is kept in .hypothesis and tried first the next time
 fuzz: setup
