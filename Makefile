@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server /opt/rabbitmq/sbin/rabbitmq-server)
 
-.PHONY: help setup rabbitmq redis graphviz demo learn test test-all fuzz check format bench chaos schemas clean
+.PHONY: help dist setup rabbitmq redis graphviz demo learn test test-all fuzz check format bench chaos schemas clean
 
 help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz      send 100,000 random messages through both workers; no broker needed (about 15 minutes)"
 	@echo "make setup     only make .venv with everything in it"
 	@echo "make schemas   write docs/schemas anew from the models"
+	@echo "make dist      build the wheel and the source archive into dist/"
 	@echo "make format    let ruff format the code"
 
 setup: .venv/.ready
@@ -80,6 +81,9 @@ chaos: setup rabbitmq redis
 
 schemas: setup
 	@$(BIN)/backtalk schemas
+
+dist: setup
+	@rm -rf dist && $(BIN)/python -m build --no-isolation
 
 clean:
 	rm -rf .venv .bench dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from backtalk.runtime.process import main as run
-from backtalk.wire.kinds import BACKWARD
-from backward_worker.differentiate import differentiate
+from backtalk.extras import needs
+
+with needs("workers"):
+    from backtalk.runtime.process import main as run
+    from backtalk.wire.kinds import BACKWARD
+    from backward_worker.differentiate import differentiate
 
 
 def main() -> int:

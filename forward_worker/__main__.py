@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from backtalk.runtime.process import main as run
-from backtalk.wire.kinds import FORWARD
-from forward_worker.complete import complete
-from forward_worker.tools.inject import toolbox
+from backtalk.extras import needs
+
+with needs("workers"):
+    from backtalk.runtime.process import main as run
+    from backtalk.wire.kinds import FORWARD
+    from forward_worker.complete import complete
+    from forward_worker.tools.inject import toolbox
 
 
 def main() -> int:

@@ -32,14 +32,17 @@ class Node(PrivateBroker):
         await super().__aexit__(*exc)
 
     async def restart(self) -> None:
-        """Stop the broker in order and start it again; Erlang's machine stays."""
+        """Stop the broker in order and start it again; Erlang's machine stays, unless it does not come back."""
         # a Ctrl-C ends rabbitmqctl too, and the broker must not stay away
         with suppress(BrokerFailed):
             await self.control("stop_app")
         with suppress(BrokerFailed):
             await self.control("start_app")
             return
-        await self.control("start_app")
+        try:
+            await self.control("start_app")
+        except BrokerFailed:
+            await self.crash()
 
     async def crash(self) -> None:
         """Kill the node, and start another one on its data."""

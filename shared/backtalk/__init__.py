@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from backtalk import cognitive, functional, models, optim
     from backtalk.autodiff import (
         ConnectionClosed,
         Gradient,
@@ -87,9 +88,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"backtalk.{name}")
-    if name in _OWNERS:
-        return getattr(import_module(_OWNERS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# hidden from type checkers, which would take any name for one of ours
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"backtalk.{name}")
+        if name in _OWNERS:
+            return getattr(import_module(_OWNERS[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,8 @@ from asyncio.subprocess import PIPE, STDOUT
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ("sigkill", "sigterm", "restart", "429", "repeat", "junk")
 
@@ -27,6 +29,8 @@ async def started(*arguments):
             await asyncio.sleep(1)
 
 
+# when something is lost, the run waits two minutes for it before it says so
+@pytest.mark.timeout(300)
 async def test_six_rounds_of_faults_lose_nothing_and_pay_for_nothing_without_need(tmp_path) -> None:
     """Each fault strikes once under steady load; whoever was sent a confirm is answered, and all else holds too."""
     report = tmp_path / "report.json"

@@ -22,6 +22,7 @@ INSTALL: Final = (
 # Debian's wrappers under /usr/sbin switch the user; these scripts run as whoever calls them
 _PLACES: Final = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin", "/opt/rabbitmq/sbin")
 _START_SECONDS: Final = 60.0
+_CONTROL_SECONDS: Final = 60.0
 
 
 class BrokerFailed(RuntimeError):
@@ -65,7 +66,7 @@ class PrivateBroker:
         await self._open.aclose()
 
     async def control(self, *arguments: str) -> str:
-        """Run rabbitmqctl against this node and return what it printed."""
+        """Run rabbitmqctl against this node and return what it printed; raises BrokerFailed, also where it hangs."""
         process = await asyncio.create_subprocess_exec(
             str(_program("rabbitmqctl")),
             "--quiet",
@@ -74,7 +75,12 @@ class PrivateBroker:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await process.communicate()
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), _CONTROL_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            output = f"no answer within {_CONTROL_SECONDS:g} s".encode()
         if process.returncode:
             raise BrokerFailed(f"rabbitmqctl {' '.join(arguments)} failed: {output.decode(errors='replace')}")
         return output.decode()
