@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server /opt/rabbitmq/sbin/rabbitmq-server)
 
-.PHONY: help dist setup rabbitmq redis graphviz demo learn test test-all fuzz check format bench chaos schemas clean
+.PHONY: help dist setup rabbitmq redis graphviz demo learn docs tutorial test test-all fuzz check format bench chaos schemas clean
 
 help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
@@ -16,6 +16,7 @@ help:
 	@echo "make chaos     let things fail under load for 10 minutes, and see that nothing is lost (ARGS=\"--rounds 20\")"
 	@echo "make fuzz      send 100,000 random messages through both workers; no broker needed (about 15 minutes)"
 	@echo "make setup     only make .venv with everything in it"
+	@echo "make docs      build the documentation site: .site/index.html"
 	@echo "make schemas   write docs/schemas anew from the models"
 	@echo "make dist      build the wheel and the source archive into dist/"
 	@echo "make format    let ruff format the code"
@@ -52,8 +53,19 @@ test: setup rabbitmq redis graphviz
 	@$(BIN)/pytest -n auto --maxprocesses 4
 
 # what needs more than Python, RabbitMQ and Redis as well: tests/extra
-test-all: test
+test-all: test .venv/.docs
 	@$(BIN)/pytest tests/extra
+
+.venv/.docs: .venv/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group docs
+	@touch $@
+
+# a site that needs no network to be read: open .site/index.html
+docs: .venv/.docs graphviz
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+tutorial: .venv/.docs rabbitmq
+	@$(BIN)/python scripts/tutorial.py
 
 # ARGS goes to pytest; a failure is kept in .hypothesis and tried first the next time
 fuzz: setup
@@ -86,4 +98,4 @@ dist: setup
 	@rm -rf dist && $(BIN)/python -m build --no-isolation
 
 clean:
-	rm -rf .venv .bench dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
