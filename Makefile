@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server /opt/rabbitmq/sbin/rabbitmq-server)
 
-.PHONY: help dist setup rabbitmq redis graphviz demo learn docs tutorial test test-all fuzz check format bench chaos schemas clean
+.PHONY: help dist setup rabbitmq redis graphviz chromium demo learn docs pictures tutorial test test-all fuzz check format bench chaos schemas clean
 
 help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz      send 100,000 random messages through both workers; no broker needed (about 15 minutes)"
 	@echo "make setup     only make .venv with everything in it"
 	@echo "make docs      build the documentation site: .site/index.html"
+	@echo "make pictures  make the pictures of README and docs anew; needs Chromium"
 	@echo "make schemas   write docs/schemas anew from the models"
 	@echo "make dist      build the wheel and the source archive into dist/"
 	@echo "make format    let ruff format the code"
@@ -43,6 +44,9 @@ redis:
 graphviz:
 	@command -v dot >/dev/null || scripts/apt-install graphviz || echo "Going on without Graphviz."
 
+chromium:
+	@command -v chromium >/dev/null || scripts/apt-install chromium
+
 demo: setup rabbitmq
 	@$(BIN)/backtalk demo
 
@@ -53,7 +57,7 @@ test: setup rabbitmq redis graphviz
 	@$(BIN)/pytest -n auto --maxprocesses 4
 
 # what needs more than Python, RabbitMQ and Redis as well: tests/extra
-test-all: test .venv/.docs
+test-all: test .venv/.docs chromium
 	@$(BIN)/pytest tests/extra
 
 .venv/.docs: .venv/.ready
@@ -63,6 +67,10 @@ test-all: test .venv/.docs
 # a site that needs no network to be read: open .site/index.html
 docs: .venv/.docs graphviz
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# the pictures of README and docs, made by what they show; needs chromium
+pictures: .venv/.docs rabbitmq graphviz chromium
+	@$(BIN)/python scripts/pictures.py
 
 tutorial: .venv/.docs rabbitmq
 	@$(BIN)/python scripts/tutorial.py
