@@ -8,7 +8,7 @@ namespace=${BACKTALK_NAMESPACE:-backtalk}
 seconds=${SAMPLE_SECONDS:-60}
 
 # the API is on the broker's host, with the same user, unless BACKTALK_MANAGEMENT_URL says otherwise
-place=${amqp#*://} login=guest:guest vhost=%2F
+place=${amqp#*://} place=${place%%\?*} login=guest:guest vhost=%2F
 [[ $place == */?* ]] && vhost=${place#*/}
 place=${place%%/*}
 [[ $place == *@* ]] && login=${place%@*}
@@ -56,7 +56,7 @@ echo '{"durable": true, "arguments": {"x-expires": 600000}}' | call PUT "queues/
     fail "the management API is not there: set BACKTALK_MANAGEMENT_URL=http://user:password@host:15672"
 trap 'call DELETE "queues/$vhost/$replies" </dev/null || true' EXIT
 
-result=$(ask forward <"${BASH_SOURCE%/*}/job.json")
+result=$(ask forward <"$(dirname "$0")/job.json")
 echo "response: $(jq --raw-output '.completions[0].choices[0].message.content' <<<"$result")"
 
 gradients=$(jq '{graph, feedback: [{variable: .output, text: "Use only capital letters."}]}' <<<"$result" | ask backward)

@@ -70,10 +70,17 @@ class Gradient(BaseModel):
     text: str
 
 
+class Failure(BaseModel):
+    """A gradient that could not be computed, and why."""
+
+    error: Error
+
+
 class Gradients(Answer):
     """The answer to feedback."""
 
     gradients: dict[str, list[Gradient]] = {}
+    failures: list[Failure] = []
 
 
 # a request that no queue takes is an error
@@ -109,7 +116,7 @@ async def send(role: str, request: dict[str, Any], id: str) -> None:
 @answers(filter=of_type("completion.result.v1"))
 async def completed(result: Result) -> None:
     if result.status != "completed":
-        finish(result)
+        finish(result, result.error)
         return
     print("response:", result.completions[0]["choices"][0]["message"]["content"])
     criticism = {"variable": result.output, "text": "Use only capital letters."}
@@ -121,7 +128,7 @@ async def completed(result: Result) -> None:
 async def differentiated(gradients: Gradients) -> None:
     for gradient in gradients.gradients.get(PROMPT["id"], ()):
         print("gradient:", gradient.text)
-    finish(gradients)
+    finish(gradients, gradients.error or next((one.error for one in gradients.failures), None))
 
 
 @answers()
@@ -129,12 +136,12 @@ async def ignore(_: dict[str, Any]) -> None:
     """Take what this service has no use for off the queue, as chunks of a stream."""
 
 
-def finish(answer: Answer) -> None:
+def finish(answer: Answer, error: Error | None) -> None:
     """End with the answer to our own request; others may be left of another run."""
     if answer.id not in (JOB_ID, f"{JOB_ID}.feedback"):
         return
     if answer.status != "completed":
-        give_up(f"{type(answer).__name__} {answer.status}: {answer.error and answer.error.message}")
+        give_up(f"{type(answer).__name__} {answer.status}: {error and error.message}")
     app.exit()
 
 

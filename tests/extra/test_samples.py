@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pika
 import pytest
@@ -41,15 +43,18 @@ def tool(name, package=None):
 
 
 @pytest.fixture(scope="module")
-def addresses(beside, tmp_path_factory):
-    """Run `backtalk local` for the tests of this module, and return the variables that it says to export."""
+def local(beside, tmp_path_factory):
+    """Run `backtalk local` for the tests of this module; return the variables that it says to export, and its model."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("BACKTALK_", "OPENAI_"))}
     log = tmp_path_factory.mktemp("local") / "log"
     command = (Path(sys.executable).with_name("backtalk"), "local")
     stack = running([str(part) for part in command], env=env, log=log, ready="Ctrl-C")
     beside(stack.__aenter__())
     try:
-        yield dict(re.findall(r"^export (\w+)=(\S+)$", log.read_text("utf-8"), re.MULTILINE))
+        told = log.read_text("utf-8")
+        model = re.search(r"^model: (\S+)/v1 \(simulated\)$", told, re.MULTILINE)
+        assert model is not None, told
+        yield dict(re.findall(r"^export (\w+)=(\S+)$", told, re.MULTILINE)), model[1]
     finally:
         beside(stack.__aexit__(None, None, None))
 
@@ -66,6 +71,24 @@ def node(tmp_path_factory):
         done = call(npm, *step, cwd=folder, patience=INSTALL_SECONDS)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture
+def addresses(local):
+    return local[0]
+
+
+@pytest.fixture
+def refusing(local):
+    """Let the model refuse the next requests that hold a word, until the end of the test."""
+
+    def rule(*rules):
+        request = Request(f"{local[1]}/control/rules", data=json.dumps(rules).encode(), method="POST")
+        with urlopen(request, timeout=10) as response:
+            assert json.load(response) == {"rules": len(rules)}
+
+    yield lambda word: rule({"match": word, "status": 400})
+    rule()
 
 
 def curl():
@@ -95,6 +118,19 @@ def test_a_sample_prints_the_response_and_the_gradient(addresses, sample) -> Non
     assert responses[0] == "Ciao"
     assert len(responses) == len(gradients)
     assert all("capital letters" in gradient for gradient in gradients)
+
+
+@pytest.mark.timeout(2 * INSTALL_SECONDS)
+@pytest.mark.parametrize(("word", "printed"), [("Translate", 0), ("capital letters", 1)])
+def test_a_sample_says_what_failed(addresses, refusing, sample, word, printed) -> None:
+    """A job, or feedback, that the endpoint refused ends a sample with the error of the answer."""
+    refusing(word)
+    done = call(*sample, env=addresses)
+    assert done.returncode == 1
+    assert bool(marked(done.stdout, "response")) == bool(printed)
+    assert marked(done.stdout, "gradient") == []
+    assert "failed" in done.stderr.splitlines()[-1]
+    assert "answered 400" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.timeout(2 * INSTALL_SECONDS)
