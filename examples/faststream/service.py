@@ -84,7 +84,7 @@ class Gradients(Answer):
 
 
 # a request that no queue takes is an error
-broker = RabbitBroker(URL, default_channel=Channel(on_return_raises=True))
+broker = RabbitBroker(URL, timeout=SECONDS, default_channel=Channel(on_return_raises=True))
 app = FastStream(broker)
 # an answer that could not be worked on comes again; `reject` would lose it
 answers = broker.subscriber(ANSWERS, ack_policy=AckPolicy.NACK_ON_ERROR)
@@ -120,7 +120,7 @@ async def completed(result: Result) -> None:
         return
     print("response:", result.completions[0]["choices"][0]["message"]["content"])
     criticism = {"variable": result.output, "text": "Use only capital letters."}
-    # a result comes at least once; the same id makes the same feedback of it, which is worked on once
+    # a result comes at least once; under the same id its feedback is the same work
     await send("backward", {"graph": result.graph, "feedback": [criticism]}, f"{result.id}.feedback")
 
 
