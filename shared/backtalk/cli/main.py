@@ -162,9 +162,12 @@ async def _local() -> None:
             "a simulated model would answer the jobs on your broker; "
             "set OPENAI_BASE_URL, or unset BACKTALK_AMQP_URL to start a private broker"
         )
-    async with stack(namespace=os.environ.get("BACKTALK_NAMESPACE") or "backtalk") as running:
+    namespace = os.environ.get("BACKTALK_NAMESPACE") or "backtalk"
+    async with stack(namespace=namespace, management=True) as running:
+        http = running.management_url
+        management = f"export BACKTALK_MANAGEMENT_URL={http}\n" if http else ""
         console.print(
-            f"export BACKTALK_AMQP_URL={running.amqp_url}\n"
+            f"export BACKTALK_AMQP_URL={running.amqp_url}\n{management}"
             f"model: {running.model_url}{' (simulated)' if running.simulated else ''}\n"
             f"logs:  {running.logs}\nCtrl-C stops everything.",
             highlight=False,

@@ -32,26 +32,34 @@ class BrokerFailed(RuntimeError):
 class PrivateBroker:
     """A RabbitMQ node of one's own: `async with PrivateBroker() as broker: broker.url`.
 
-    With `tls`, the lines `ssl_options.…` of a configuration file, its one port speaks TLS and nothing else.
+    With `tls`, the lines `ssl_options.…` of a configuration file, its AMQP port speaks TLS and nothing else.
+    With `management`, RabbitMQ's HTTP API is at `broker.management_url`, which is None without.
     """
 
-    def __init__(self, *, tls: Sequence[str] = ()) -> None:
+    def __init__(self, *, tls: Sequence[str] = (), management: bool = False) -> None:
         self._tls = tls
+        self._management = management
         self._open = AsyncExitStack()
-        self._port = 0
+        self._port = self._http_port = 0
         self._environment: dict[str, str] = {}
 
     @property
     def url(self) -> str:
         return f"{'amqps' if self._tls else 'amqp'}://guest:guest@127.0.0.1:{self._port}/"
 
+    @property
+    def management_url(self) -> str | None:
+        return f"http://guest:guest@127.0.0.1:{self._http_port}" if self._management else None
+
     async def __aenter__(self) -> Self:
         server = _program("rabbitmq-server")
-        self._port, distribution, epmd = free_ports(3)
+        self._port, self._http_port, distribution, epmd = free_ports(4)
         async with AsyncExitStack() as opened:
             folder = Path(opened.enter_context(_temporary()))
             self._environment = _environment(folder, self._port, distribution, epmd)
             _configure(folder, self._port, self._tls)
+            if self._management:
+                _manage(folder, self._http_port)
             # started by ourselves, since the one that Erlang starts on demand would outlive the node
             mapper = await spawn(["epmd", "-port", str(epmd), "-address", "127.0.0.1"], env=self._environment)
             opened.push_async_callback(stop, mapper)
@@ -86,7 +94,8 @@ class PrivateBroker:
         return output.decode()
 
     async def _ready(self, node: asyncio.subprocess.Process, log: Path) -> None:
-        if await listens(node, self._port, patience=_START_SECONDS):
+        ports = (self._port, self._http_port) if self._management else (self._port,)
+        if all([await listens(node, port, patience=_START_SECONDS) for port in ports]):
             return
         told = log.read_text("utf-8", "replace")[-2000:]
         raise BrokerFailed(f"RabbitMQ did not start within {_START_SECONDS:g} s. It said:\n{told}")
@@ -154,3 +163,9 @@ def _configure(folder: Path, port: int, tls: Sequence[str]) -> None:
         "max_message_size = 16777216\n"
         "consumer_timeout = 7200000\n"
     )
+
+
+def _manage(folder: Path, port: int) -> None:
+    (folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    with (folder / "rabbitmq.conf").open("a") as configuration:
+        configuration.write(f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n")

@@ -19,7 +19,10 @@ WORKERS: Final = ("forward", "backward")
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where everything is. `simulated` tells that no real model is asked, `private` that the broker is ours."""
+    """Where everything is. `simulated` tells that no real model is asked, `private` that the broker is ours.
+
+    `management_url` is None unless it was asked for and the broker is ours.
+    """
 
     amqp_url: str
     namespace: str
@@ -27,22 +30,26 @@ class Stack:
     simulated: bool
     private: bool
     logs: Path
+    management_url: str | None = None
 
 
 @asynccontextmanager
-async def stack(*, namespace: str, latency: float = 0.0) -> AsyncIterator[Stack]:
+async def stack(*, namespace: str, latency: float = 0.0, management: bool = False) -> AsyncIterator[Stack]:
     """Start what is not there yet.
 
     The broker is BACKTALK_AMQP_URL, else a private node. The model is OPENAI_BASE_URL, else the simulated one,
     which takes `latency` seconds for an answer; a stray OPENAI_API_KEY alone decides nothing and spends nothing.
-    The namespace keeps its workers away from the jobs of others on the same broker.
+    The namespace keeps its workers away from the jobs of others on the same broker. With `management` a private
+    node has RabbitMQ's HTTP API.
     """
     async with AsyncExitStack() as opened:
         logs = Path(opened.enter_context(TemporaryDirectory(prefix="backtalk-", ignore_cleanup_errors=True)))
         amqp_url = os.environ.get("BACKTALK_AMQP_URL") or None
         private = amqp_url is None
+        management_url = None
         if amqp_url is None:
-            amqp_url = (await opened.enter_async_context(PrivateBroker())).url
+            broker = await opened.enter_async_context(PrivateBroker(management=management))
+            amqp_url, management_url = broker.url, broker.management_url
         model_url = os.environ.get("OPENAI_BASE_URL") or None
         simulated = model_url is None
         if model_url is None:
@@ -57,7 +64,7 @@ async def stack(*, namespace: str, latency: float = 0.0) -> AsyncIterator[Stack]
             env["OPENAI_API_KEY"] = "simulated"
         for role in WORKERS:
             await opened.enter_async_context(worker(role, env, logs))
-        yield Stack(amqp_url, namespace, model_url, simulated, private, logs)
+        yield Stack(amqp_url, namespace, model_url, simulated, private, logs, management_url)
 
 
 @asynccontextmanager
