@@ -16,7 +16,7 @@ help:
 	@echo "make chaos     let things fail under load for 10 minutes, and see that nothing is lost (ARGS=\"--rounds 20\")"
 	@echo "make fuzz      send 100,000 random messages through both workers; no broker needed (about 15 minutes)"
 	@echo "make setup     only make .venv with everything in it"
-	@echo "make schemas   write docs/schemas anew from the models"
+	@echo "make schemas   write docs/schemas and docs/asyncapi.yaml anew from the models"
 	@echo "make format    let ruff format the code"
 
 setup: .venv/.ready
@@ -80,6 +80,7 @@ chaos: setup rabbitmq redis
 
 schemas: setup
 	@$(BIN)/backtalk schemas
+	@$(BIN)/backtalk asyncapi --namespace backtalk
 
 clean:
 	rm -rf .venv .bench dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -43,7 +43,14 @@ def schema(name: str) -> str:
     """Return the schema of one message as JSON text."""
     model, mode = MESSAGES[name]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"backtalk:{name}"}
-    return json.dumps(head | model.model_json_schema(mode=mode, schema_generator=Published), indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(
+            head | model.model_json_schema(mode=mode, schema_generator=Published),
+            indent=2,
+            ensure_ascii=False,
+        )
+        + "\n"
+    )
 
 
 def write_schemas(folder: Path) -> Iterator[Path]:
