@@ -74,7 +74,12 @@ def letter(type: str, names: Names) -> dict[str, Any]:
         f"{REASON}-text": ({"type": "string"}, "Its message."),
         ATTEMPT: (_COUNT, "How often the request was put off before."),
     }
-    properties = {**schema["properties"], **_headers(reason)}
+    # what its sender said of it may be what is wrong with it
+    said = {
+        name: {**_TEXT, "description": "As its sender wrote it.", "x-amqp": "property"}
+        for name in ("type", "content_encoding")
+    }
+    properties = {**schema["properties"], **said, **_headers(reason)}
     return {**schema, "properties": properties, "required": [REASON, f"{REASON}-text"]}
 
 
