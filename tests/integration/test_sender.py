@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
+import time
+from datetime import UTC, datetime, timedelta
 
 import aio_pika
 import pytest
@@ -63,3 +66,16 @@ async def test_an_attempt_that_a_sender_made_up_is_believed(pair, job):
     """So it is left out: nothing is gained by it but fewer tries."""
     answer = await pair.ask(job(), headers={"x-backtalk-attempt": 3})
     assert answer.headers["x-backtalk-attempt"] == 3
+
+
+async def test_an_old_message_in_milliseconds_is_old(pair, job):
+    """Some libraries write them; it is tried, but a new message would wait for its next try."""
+    pair.model.rule(times=3, status=500)
+    mailbox = await pair.mailbox()
+    old = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+    written, meant = (struct.pack(">Q", int(old.timestamp()) * unit) for unit in (1, 1000))
+    began = time.monotonic()
+    await pair.send_bare(job(), message_id="m", reply_to=mailbox, timestamp=old, alter=(written, meant))
+    answer = await pair.take(mailbox)
+    assert time.monotonic() - began < 5
+    assert (answer.error["code"], answer.headers["x-backtalk-attempt"]) == ("upstream_unavailable", 0)
