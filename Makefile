@@ -18,7 +18,7 @@ help:
 	@echo "make setup     only make .venv with everything in it"
 	@echo "make docs      build the documentation site: .site/index.html"
 	@echo "make pictures  make the pictures of README and docs anew; needs Chromium"
-	@echo "make schemas   write docs/schemas anew from the models"
+	@echo "make schemas   write docs/schemas and docs/asyncapi.yaml anew from the models"
 	@echo "make dist      build the wheel and the source archive into dist/"
 	@echo "make format    let ruff format the code"
 
@@ -65,8 +65,9 @@ test-all: test .venv/.docs chromium
 	@touch $@
 
 # a site that needs no network to be read: open .site/index.html
-docs: .venv/.docs graphviz
+docs: .venv/.docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@scripts/asyncapi-html .site
 
 # the pictures of README and docs, made by what they show; needs chromium
 pictures: .venv/.docs rabbitmq graphviz chromium
@@ -101,6 +102,7 @@ chaos: setup rabbitmq redis
 
 schemas: setup
 	@$(BIN)/backtalk schemas
+	@$(BIN)/backtalk asyncapi --namespace backtalk
 
 dist: setup
 	@rm -rf dist && $(BIN)/python -m build --no-isolation

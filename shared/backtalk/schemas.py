@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
 from backtalk.wire.chunk import CompletionChunk
 from backtalk.wire.control import Control
@@ -28,11 +28,29 @@ MESSAGES: Final[dict[str, tuple[type[BaseModel], JsonSchemaMode]]] = {
 }
 
 
+class Published(GenerateJsonSchema):
+    """Schemas that other languages' validators agree with."""
+
+    def tagged_union_schema(self, schema: Any) -> JsonSchemaValue:
+        """Say `anyOf` where a value chooses its branch by its shape: to JSON Schema a 3 is a number as well."""
+        union = super().tagged_union_schema(schema)
+        if "discriminator" not in union and "oneOf" in union:
+            union["anyOf"] = union.pop("oneOf")
+        return union
+
+
 def schema(name: str) -> str:
     """Return the schema of one message as JSON text."""
     model, mode = MESSAGES[name]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"backtalk:{name}"}
-    return json.dumps(head | model.model_json_schema(mode=mode), indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(
+            head | model.model_json_schema(mode=mode, schema_generator=Published),
+            indent=2,
+            ensure_ascii=False,
+        )
+        + "\n"
+    )
 
 
 def write_schemas(folder: Path) -> Iterator[Path]:

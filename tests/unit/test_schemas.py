@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from backtalk.schemas import MESSAGES, schema, write_schemas
@@ -28,6 +29,20 @@ def test_a_golden_message_decodes_for_ever(name) -> None:
     model, _ = MESSAGES[kind_of(name)]
     again = json.loads(encode(decode(golden, model)))
     assert contains(again, json.loads(golden))
+
+
+@pytest.mark.parametrize("data", ["text", 3, 0.5, True, [1, None, 2.5, "x", False]])
+def test_the_published_schema_takes_whatever_a_variable_holds(data) -> None:
+    """A whole number is a number as well: no value may fit two branches of which one has to fit."""
+    graph = {"variables": [{"id": "a", "data": data, "role": "score", "requires_grad": False}]}
+    jsonschema.validate(graph, json.loads(schema("graph.v1")))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_golden_message_fits_the_published_schema(name) -> None:
+    """What the models read, validators in other languages take."""
+    golden = json.loads((ROOT / "tests" / "data" / f"{name}.json").read_bytes())
+    jsonschema.validate(golden, json.loads(schema(kind_of(name))))
 
 
 def kind_of(name) -> str:

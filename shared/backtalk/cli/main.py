@@ -21,11 +21,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from backtalk.asyncapi import NoExamples, as_yaml, document, read_examples
 from backtalk.cli.console import console, run
 from backtalk.cli.dead import app as dead
 from backtalk.cli.doctor import app as doctor
 from backtalk.cli.files import app as files
-from backtalk.cli.options import Namespace, Url
+from backtalk.cli.options import Namespace, Url, names_of
 from backtalk.cli.topology import app as topology
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
 from backtalk.client.batchfile import BadFile, read_requests
@@ -48,7 +49,7 @@ app.add_typer(doctor)
 def main() -> None:
     try:
         app()
-    except (BadFile, BrokerUnreachable, TransportError, Refused, OSError) as error:
+    except (BadFile, NoExamples, BrokerUnreachable, TransportError, Refused, OSError) as error:
         # not broken into lines: a name of a file in two pieces cannot be copied
         console.print(f"backtalk: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
@@ -191,3 +192,16 @@ def schemas(out: Annotated[Path, typer.Option(help="The folder they go to.")] = 
     """Write the JSON Schemas of all messages."""
     for path in write_schemas(out):
         typer.echo(path)
+
+
+@app.command(epilog="Example: backtalk asyncapi --namespace staging --out staging.yaml")
+def asyncapi(
+    out: Annotated[Path, typer.Option(help="The file it goes to.")] = Path("docs/asyncapi.yaml"),
+    examples: Annotated[Path, typer.Option(help="The folder of golden messages.")] = Path("tests/data"),
+    namespace: Namespace = None,
+) -> None:
+    """Write the AsyncAPI document: messages, queues and replies, for callers in any language."""
+    text = as_yaml(document(names_of(namespace), read_examples(examples)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, "utf-8")
+    typer.echo(out)
