@@ -67,7 +67,6 @@ test-all: test .venv/.docs chromium
 # a site that needs no network to be read: open .site/index.html
 docs: .venv/.docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-	@scripts/asyncapi-html .site
 
 # the pictures of README and docs, made by what they show; needs chromium
 pictures: .venv/.docs rabbitmq graphviz chromium

@@ -1,11 +1,14 @@
-"""Pages of the documentation site that have their source elsewhere: README and its neighbours, and the notebook."""
+"""Pages of the documentation site that have their source elsewhere: README, the notebook, the AsyncAPI document."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -30,6 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=_within(text, Path(source).parent)))
     notebook = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text("utf-8"))
     files.append(File.generated(config, "tutorial.md", content=_cells(notebook)))
+    files.append(File.generated(config, "asyncapi.html", content=_asyncapi()))
     files.remove(next(file for file in files if file.src_uri == "tutorial.ipynb"))
     return files
 
@@ -50,6 +54,13 @@ def _within(text: str, folder: Path) -> str:
         return f"{words} (`{path}`)" if path not in words else f"`{path}`"
 
     return _LINK.sub(link, text)
+
+
+def _asyncapi() -> str:
+    """Return the page of docs/asyncapi.yaml."""
+    with TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, ROOT / "scripts" / "asyncapi-html", folder], check=True)
+        return (Path(folder) / "asyncapi.html").read_text("utf-8")
 
 
 def _cells(notebook: dict[str, Any]) -> str:
