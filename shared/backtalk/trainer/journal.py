@@ -25,8 +25,8 @@ class Spent:
     @classmethod
     def of(cls, usage: Mapping[str, Any], seconds: float) -> Spent:
         """Return what a usage object tells of it."""
-        tokens = (usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens"))
-        return cls(*tokens, usage["cost"]["amount"], seconds)
+        told, written = (usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens"))
+        return cls(told, written, usage["cost"]["amount"], seconds)
 
     @property
     def tokens(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -55,9 +56,10 @@ def _score(variable: Variable) -> float | None:
 
 def _number(value: Any, name: str) -> float:
     number = value.data if isinstance(value, Variable) else value
-    if not isinstance(number, int | float):
+    if not isinstance(number, int | float) or not math.isfinite(number):
+        found = repr(number) if isinstance(number, float) else type(number).__name__
         raise TypeError(
-            f"{name!r} of a step is {type(number).__name__}; beside 'loss' there may be numbers only"
+            f"{name!r} of a step is {found}; beside 'loss' there may be finite numbers only"
         )
     return float(number)
 
