@@ -44,7 +44,7 @@ def random_split(
     """Divide a dataset at random, the same way for the same seed.
 
     >>> [len(part) for part in random_split(range(10), [0.5, 0.25, 0.25])]
-    [5, 3, 2]
+    [6, 2, 2]
 
     `lengths` are numbers of examples that sum to the length of the dataset, or fractions that sum to 1; what does not
     divide evenly goes to the first parts, one each. Raises ValueError where the sum is another.

@@ -23,7 +23,7 @@ class Bar:
             TextColumn("{task.fields[told]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
-            disable=not shown,
+            disable=not self._console.is_terminal or not shown,
             transient=True,
         )
         self._task = self._progress.add_task("", total=None, told="")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from backtalk.cognitive import Module
 from backtalk.models.client import ModelClient
@@ -95,15 +95,15 @@ class Measuring:
 
     def tell(
         self,
-        per: Any,
+        per: Literal["step", "epoch"],
         split: Split,
         place: Place,
-        metrics: dict[str, float] | Any,
+        metrics: Mapping[str, float],
         spent: Spent,
         items: int | None = None,
     ) -> None:
         """Write one line of metrics."""
-        self.journal.write(Line(per, split, place.epoch, place.step, items, metrics, spent))
+        self.journal.write(Line(per, split, place.current, place.step, items, metrics, spent))
 
 
 @contextmanager

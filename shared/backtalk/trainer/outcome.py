@@ -58,9 +58,7 @@ def _number(value: Any, name: str) -> float:
     number = value.data if isinstance(value, Variable) else value
     if not isinstance(number, int | float) or not math.isfinite(number):
         found = repr(number) if isinstance(number, float) else type(number).__name__
-        raise TypeError(
-            f"{name!r} of a step is {found}; beside 'loss' there may be finite numbers only"
-        )
+        raise TypeError(f"{name!r} of a step is {found}; beside 'loss' there may be finite numbers only")
     return float(number)
 
 

@@ -28,6 +28,11 @@ class Place:
     curve: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     earlier: Spent = field(default_factory=lambda: Spent(0, 0, 0.0, 0.0))
 
+    @property
+    def current(self) -> int:
+        """The number of the epoch that has begun, from 1 on; 0 before the first step."""
+        return self.epoch + (self.batch > 0)
+
     def state(self, spent: Spent) -> dict[str, Any]:
         """Return the place as JSON holds it, with all that was spent to get there."""
         return {
