@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from backtalk import cognitive, functional, models, optim
+    from backtalk import cognitive, data, functional, models, optim, trainer
     from backtalk.autodiff import (
         ConnectionClosed,
         Gradient,
@@ -53,7 +53,7 @@ _NAMES: Final = {
     "backtalk.functional": ("FunctionFailed", "function"),
     "backtalk.models": ("get_backward_model_client", "set_backward_model_client"),
 }
-_MODULES: Final = ("cognitive", "functional", "models", "optim")
+_MODULES: Final = ("cognitive", "data", "functional", "models", "optim", "trainer")
 _OWNERS: Final = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "close",
     "cognitive",
     "connect",
+    "data",
     "enable_grad",
     "function",
     "functional",
@@ -85,6 +86,7 @@ __all__ = [
     "save",
     "set_backward_model_client",
     "set_grad_enabled",
+    "trainer",
 ]
 
 
