@@ -90,11 +90,9 @@ def _table(
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for at, column in enumerate(columns):
         text = at == 0 or column in _TEXTS
-        # half a number is another number: where it is narrow, texts are cut
+        # half a number is another number: where it is narrow, texts are cut, and stay on their line
         least = None if text else max(len(column), *(len(row[at].plain) for row in rows if at < len(row)))
-        table.add_column(
-            column, justify="left" if text else "right", no_wrap=True, overflow="ellipsis", min_width=least
-        )
+        table.add_column(column, justify="left" if text else "right", no_wrap=not text, min_width=least)
     cut = most < len(rows)
     for row in rows[: most - 1 if cut else most]:
         table.add_row(*row)
@@ -177,7 +175,7 @@ def _trouble(one: TroubleLine) -> Sequence[Text]:
 
 
 def _text(told: str, style: str = "") -> Text:
-    return Text(printable(told).replace("\n", "\\n"), style)
+    return Text(printable(told).replace("\n", "\\n"), style, no_wrap=True, overflow="ellipsis")
 
 
 def _number(value: int | None) -> str:
