@@ -22,7 +22,7 @@ from backtalk.transport.rabbitmq import declare
 from backtalk.transport.topology import topology
 
 ASKED = (
-    "queues/%2F?columns=name,messages_ready,messages_unacknowledged,consumers,"
+    "queues/%2F?columns=name,messages_ready,messages_unacknowledged,consumers,messages_details.rate,"
     "message_stats.publish_details.rate,message_stats.ack_details.rate"
 )
 ENTER_SCREEN, LEAVE_SCREEN, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
@@ -81,11 +81,16 @@ def test_depths_are_seen_without_anything_but_the_broker(top, place):
 
 
 def test_rates_are_those_of_the_management_api(top, place):
-    """A queue without statistics had no traffic, and one that it does not know is missing."""
+    """A queue without statistics had no traffic, unless it keeps none; one that it does not know is missing."""
     work = place.names.work("forward")
     stats = {"publish_details": {"rate": 2.5}, "ack_details": {"rate": 1.5}}
     counts = {"messages_ready": 7, "messages_unacknowledged": 3, "consumers": 2}
-    known = [{"name": work, **counts, "message_stats": stats}, {"name": place.names.dead("forward")}]
+    kept = {"messages_details": {"rate": 0.0}}
+    known = [
+        {"name": work, **counts, **kept, "message_stats": stats},
+        {"name": place.names.dead("forward"), **counts, **kept},
+        {"name": place.names.suspect("forward")},
+    ]
     with management({ASKED: known}) as api:
         told = top("--json", "--management-url", api.url())
     assert line_of(told, work) == {
@@ -98,6 +103,8 @@ def test_rates_are_those_of_the_management_api(top, place):
         "consumers": 2,
     }
     assert line_of(told, place.names.dead("forward"))["in_rate"] == 0.0
+    unknown = line_of(told, place.names.suspect("forward"))
+    assert (unknown["there"], unknown["ready"], unknown["in_rate"]) == (True, None, None)
     assert line_of(told, place.names.dead("backward"))["there"] is False
 
 

@@ -110,7 +110,14 @@ async def test_a_name_that_is_not_known_is_a_worker_that_does_not_answer(monkeyp
     )
 
 
-@pytest.mark.parametrize("text", ["<html>", "a{", 'backtalk_a{b="c} 1', "backtalk_a one", "# TYPE\nx y z w"])
+def test_what_is_no_number_is_left_out():
+    """Nobody can add it up, or write it as JSON."""
+    assert dict(parse("backtalk_a NaN\nbacktalk_b +Inf\nbacktalk_c 1\n")) == {("backtalk_c", ()): 1.0}
+
+
+@pytest.mark.parametrize(
+    "text", ["<html>", "a{", 'backtalk_a{b="c} 1', "backtalk_a one", 'a_bucket{le="x"} 1', "# TYPE\nx y z w"]
+)
 def test_what_is_no_prometheus_text_is_refused(text):
     """By one type, whatever the parser makes of it."""
     with pytest.raises(ValueError, match="no metrics"):

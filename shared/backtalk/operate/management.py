@@ -17,14 +17,15 @@ from backtalk.operate.policies import Policy
 from backtalk.transport.topology import Binding
 
 SECONDS: Final = 10.0
-_RATES: Final = ("publish", "ack")
+_FLOWS: Final = ("publish", "ack")
 _COLUMNS: Final = ",".join(
     (
         "name",
         "messages_ready",
         "messages_unacknowledged",
         "consumers",
-        *(f"message_stats.{one}_details.rate" for one in _RATES),
+        "messages_details.rate",
+        *(f"message_stats.{one}_details.rate" for one in _FLOWS),
     )
 )
 
@@ -37,8 +38,8 @@ class NotTold(Exception):
 class Level:
     """How full a queue is, and how many messages a second come into it and leave it; None is what is not known."""
 
-    ready: int
-    consumers: int
+    ready: int | None
+    consumers: int | None
     unacked: int | None = None
     in_rate: float | None = None
     out_rate: float | None = None
@@ -112,15 +113,16 @@ def _policy(told: Mapping[str, Any], *, operator: bool = False) -> Policy:
 
 
 def _level(told: Mapping[str, Any]) -> Level:
-    # what nobody published to or read from has no statistics, and a queue that is just made no counts
+    # what nobody published to or read from has no statistics; a broker that keeps no rates tells none at all
+    keeps_rates = "messages_details" in told
     stats = told.get("message_stats") or {}
-    came, left = ((stats.get(f"{one}_details") or {}).get("rate", 0.0) for one in _RATES)
+    came, gone = ((stats.get(f"{one}_details") or {}).get("rate", 0.0) for one in _FLOWS)
     return Level(
-        ready=told.get("messages_ready", 0),
-        unacked=told.get("messages_unacknowledged", 0),
-        consumers=told.get("consumers", 0),
-        in_rate=float(came),
-        out_rate=float(left),
+        ready=told.get("messages_ready"),
+        consumers=told.get("consumers"),
+        unacked=told.get("messages_unacknowledged"),
+        in_rate=float(came) if keeps_rates else None,
+        out_rate=float(gone) if keeps_rates else None,
     )
 
 

@@ -77,7 +77,7 @@ def summed(samples: Samples, name: str, *by: str, **where: str) -> dict[tuple[st
     """Return the values of a metric, added up for each combination of the labels `by`; `where` picks some of them."""
     total: dict[tuple[str, ...], float] = defaultdict(float)
     for (known, labels), value in samples.items():
-        if known == name and not math.isnan(value):
+        if known == name:
             told = dict(labels)
             if all(told.get(label) == wanted for label, wanted in where.items()):
                 total[tuple(told.get(label, "") for label in by)] += value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -119,14 +120,17 @@ def _refusal(status: int) -> str:
 
 
 def parse(text: str) -> Iterator[tuple[Series, float]]:
-    """Yield what Prometheus text tells of Backtalk. Raises ValueError for what is none."""
+    """Yield what Prometheus text tells of Backtalk, as far as it is finite. Raises ValueError for what is none."""
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415  the light install lacks it
 
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if sample.name.startswith("backtalk_"):
-                    yield (sample.name, tuple(sorted(sample.labels.items()))), float(sample.value)
+                value = float(sample.value)
+                # a bound that is no number is found here, and not by who reckons with it
+                float(sample.labels.get("le", 0))
+                if sample.name.startswith("backtalk_") and math.isfinite(value):
+                    yield (sample.name, tuple(sorted(sample.labels.items()))), value
     # the parser trips in many ways over what it cannot read
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise ValueError("these are no metrics") from error
