@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -152,6 +153,17 @@ def test_without_a_broker_the_workers_are_shown(top, monkeypatch):
     assert {line["there"] for line in told["queues"]} == {None}
     assert "no broker answered" in told["notes"][1]
     assert "secret" not in top("--worker", "127.0.0.1:1", url=nowhere, code=1)
+
+
+def test_a_broker_that_says_nothing_is_not_waited_for(top, monkeypatch):
+    """It takes the connection, and that is all."""
+    monkeypatch.setattr("backtalk.cli.top.PATIENCE", 0)
+    monkeypatch.setattr("backtalk.operate.levels._GRACE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, metrics(worker()) as one:
+        url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
+        told = top("--json", "--worker", one.url, url=url)
+    assert told["notes"][1] == "the broker does not answer"
+    assert told["workers"][0]["up"]
 
 
 def test_an_address_that_is_none_is_a_mistake(top):

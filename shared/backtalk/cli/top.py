@@ -144,6 +144,7 @@ async def _watch(watch: Watch, interval: float) -> None:
     """Show look after look until somebody interrupts, which is how it ends and no fault."""
     console = Console(highlight=False)
     with Live(console=console, screen=True, auto_refresh=False) as live:
+        live.update("looking …", refresh=True)
         try:
             while True:
                 told = await watch.look()

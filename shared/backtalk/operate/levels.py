@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,8 @@ NO_MANAGEMENT: Final = (
     "AMQP tells neither what is unacknowledged nor rates: set BACKTALK_MANAGEMENT_URL, as in "
     "http://user:password@host:15672"
 )
+
+_GRACE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,11 @@ async def levels(
         else:
             return Levels({name: told.get(name) for name in known})
     try:
-        found = await depths(url, known, patience=patience)
+        # one that takes connections and says nothing would be waited for longer
+        async with asyncio.timeout(patience + _GRACE_SECONDS):
+            found = await depths(url, known, patience=patience)
+    except TimeoutError:
+        return Levels(dict.fromkeys(known), (note, "the broker does not answer"), seen=False)
     except TransportError as error:
         return Levels(dict.fromkeys(known), (note, str(error)), seen=False)
     return Levels(
