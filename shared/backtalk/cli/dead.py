@@ -13,13 +13,16 @@ from rich.filesize import decimal
 
 from backtalk.cli.console import console, run
 from backtalk.cli.options import (
+    DEAD,
     PATIENCE,
     AsJson,
     Code,
     Namespace,
+    Queue,
     Role,
     Url,
     broker_of,
+    letters_of,
     names_of,
     roles_of,
 )
@@ -40,8 +43,12 @@ Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Every le
 All = Annotated[bool, typer.Option("--all", help="All letters, or all that --role and --code leave.")]
 
 
-@app.command(name="list", epilog="Example: backtalk dead list --role forward --code worker_crashed")
+@app.command(
+    name="list",
+    epilog="Examples: backtalk dead list --role forward --code worker_crashed | backtalk dead list --queue results",
+)
 def list_letters(
+    queue: Queue = DEAD,
     role: Role = None,
     code: Code = None,
     limit: Annotated[int, typer.Option(min=1, help="How many are listed, the oldest first.")] = 100,
@@ -49,8 +56,8 @@ def list_letters(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """List the dead letters of both workers, the oldest first. They stay where they are."""
-    look: Look = run(_letters(url, namespace).look(Selection(roles_of(role), code), limit))
+    """List the dead letters of both workers, or the answers that nobody took, the oldest first. They stay where they are."""
+    look: Look = run(_letters(url, namespace).look(Selection(letters_of(queue, role), code), limit))
     more = look.total - len(look.letters)
     if as_json:
         print_json({"letters": [_as_json(one) for one in look.letters], "more": more})
@@ -64,7 +71,7 @@ def list_letters(
             whole=("role", "id", "sent", "code", "size"),
         )
     if not look.letters:
-        _say("no dead letters")
+        _say("no dead letters" if queue == DEAD else "no answers that nobody took")
     if more > 0:
         _say(f"{more} more; --limit {look.total} lists all")
     _warn_of_consumers(look)
@@ -73,13 +80,14 @@ def list_letters(
 @app.command(epilog="Example: backtalk dead show 7f0c… --json | jq .letters[0].body")
 def show(
     id: Annotated[str, typer.Argument(help="The letter's id, as `list` prints it.")],
+    queue: Queue = DEAD,
     role: Role = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Print everything of a letter: properties, headers, and the body, unpacked."""
-    selection = Selection(roles_of(role), ids=frozenset({id}))
+    selection = Selection(letters_of(queue, role), ids=frozenset({id}))
     found, total = run(_letters(url, namespace).show(selection, SHOWN_AT_MOST))
     if not found:
         raise _nothing_under([id])
@@ -107,7 +115,7 @@ def retry(
     A letter leaves the dead queue when the broker has confirmed that it is in the work queue. Its sender gets another
     answer, under the same id.
     """
-    selection = _selected(ids, everything, role, code)
+    selection = _selected(ids, everything, roles_of(role), code)
     done: list[Letter] = []
     try:
         run(_letters(url, namespace).retry(selection, done.append))
@@ -121,6 +129,7 @@ def retry(
 def purge(
     ids: Ids = None,
     everything: All = False,
+    queue: Queue = DEAD,
     role: Role = None,
     code: Code = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -130,7 +139,7 @@ def purge(
 ) -> None:
     """Delete letters for ever. What is filed while you are asked stays."""
     letters = _letters(url, namespace)
-    look: Look = run(letters.look(_selected(ids, everything, role, code)))
+    look: Look = run(letters.look(_selected(ids, everything, letters_of(queue, role), code)))
     if look.letters and not yes:
         typer.confirm(f"Delete {_counted(look.letters)} for ever?", abort=True, err=True)
     done: list[Letter] = []
@@ -151,10 +160,10 @@ def _letters(url: str | None, namespace: str | None) -> DeadLetters:
     return DeadLetters(broker_of(url), names_of(namespace), patience=PATIENCE)
 
 
-def _selected(ids: list[str] | None, everything: bool, role: str | None, code: str | None) -> Selection:
+def _selected(ids: list[str] | None, everything: bool, roles: tuple[str, ...], code: str | None) -> Selection:
     if bool(ids) == everything:
         raise typer.BadParameter("name the ids of letters, or say --all; `backtalk dead list` prints them")
-    return Selection(roles_of(role), code, frozenset(ids) if ids else None)
+    return Selection(roles, code, frozenset(ids) if ids else None)
 
 
 def _report(verb: str, done: Sequence[Letter], ids: list[str] | None, as_json: bool) -> None:

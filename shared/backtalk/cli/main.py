@@ -27,6 +27,7 @@ from backtalk.cli.dead import app as dead
 from backtalk.cli.doctor import app as doctor
 from backtalk.cli.files import app as files
 from backtalk.cli.options import Namespace, Url, names_of
+from backtalk.cli.top import app as top
 from backtalk.cli.topology import app as topology
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
 from backtalk.client.batchfile import BadFile, read_requests
@@ -44,6 +45,7 @@ app.add_typer(files)
 app.add_typer(dead)
 app.add_typer(topology)
 app.add_typer(doctor)
+app.add_typer(top)
 
 
 def main() -> None:

@@ -7,10 +7,12 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
+from backtalk.operate.letters import RESULTS
 from backtalk.operate.management import Management, NotTold
 from backtalk.transport.topology import DEFAULT_URL, ROLES, Names
 
 PATIENCE: Final = 10.0
+DEAD: Final = "dead"
 
 Url: TypeAlias = Annotated[
     str | None, typer.Option(envvar="BACKTALK_AMQP_URL", help="The broker.", show_envvar=True)
@@ -27,6 +29,12 @@ ManagementUrl: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Role: TypeAlias = Annotated[str | None, typer.Option(help=f"Only the letters of one: {' or '.join(ROLES)}.")]
+Queue: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help=f"Whose letters: {DEAD}, or {RESULTS} for answers that nobody took (results.unrouted)."
+    ),
+]
 Code: TypeAlias = Annotated[
     str | None, typer.Option(help="Only letters with this code, as in worker_crashed.")
 ]
@@ -38,6 +46,17 @@ def broker_of(url: str | None) -> str:
 
 def names_of(namespace: str | None) -> Names:
     return Names(namespace or os.environ.get("BACKTALK_NAMESPACE") or "backtalk")
+
+
+def letters_of(queue: str, role: str | None) -> tuple[str, ...]:
+    """Return what stands where a role would; raises BadParameter for a queue that there is not."""
+    if queue == DEAD:
+        return roles_of(role)
+    if queue != RESULTS:
+        raise typer.BadParameter(f"{queue!r} is none; it is {DEAD} or {RESULTS}", param_hint="--queue")
+    if role is not None:
+        raise typer.BadParameter("answers of both workers are in one queue", param_hint="--role")
+    return (RESULTS,)
 
 
 def roles_of(role: str | None) -> tuple[str, ...]:

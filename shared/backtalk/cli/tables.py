@@ -16,7 +16,7 @@ from rich.text import Text
 from backtalk.operate.contents import printable
 
 # a program that reads a table wants a row to be a line
-_UNBROKEN: Final = 10_000
+UNBROKEN: Final = 10_000
 
 
 def print_json(document: Any) -> None:
@@ -33,7 +33,7 @@ def print_table(
         table.add_column(column, no_wrap=column in whole, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
-    width = None if sys.stdout.isatty() else _UNBROKEN
+    width = None if sys.stdout.isatty() else UNBROKEN
     Console(width=width, highlight=False).print(table)
 
 

@@ -142,7 +142,7 @@ def of_letters(names: Names, depths: Mapping[str, Depth | None]) -> Check:
         **{names.dead(role): f"`backtalk dead list --role {role}`" for role in ROLES},
         **{names.crashed(role): f"a {role}-worker answers and files them" for role in ROLES},
         **{names.suspect(role): f"a {role}-worker tries them one at a time" for role in ROLES},
-        names.kept_results: "read them before their 7 days are over, or purge the queue",
+        names.kept_results: "`backtalk dead list --queue results`; they are kept for 7 days",
     }
     full = {queue: depth for queue in queues if (depth := depths.get(queue)) and depth.ready}
     if not full:

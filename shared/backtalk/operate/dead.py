@@ -10,7 +10,8 @@ from heapq import merge
 from itertools import islice
 from typing import Final, TypeAlias
 
-from backtalk.operate.letters import Letter, Selection, letter, revived
+from backtalk.operate.answers import answer
+from backtalk.operate.letters import RESULTS, Letter, Selection, letter, revived
 from backtalk.transport.envelope import Delivery, Envelope, Unconfirmed
 from backtalk.transport.rabbitmq import connect
 from backtalk.transport.rabbitmq.browsing import Browser, browse
@@ -32,7 +33,7 @@ class Look:
 
 
 class DeadLetters:
-    """The dead queues of one namespace. Everything raises BrokerUnreachable, NoQueue and BeingRead."""
+    """The dead queues of one namespace, and under the role `results` the answers that nobody took. Everything raises BrokerUnreachable, NoQueue and BeingRead."""
 
     def __init__(self, url: str, names: Names, *, patience: float = PATIENCE) -> None:
         self._url = url
@@ -96,7 +97,8 @@ class DeadLetters:
             return Look(tuple(kept), total, browser.consumers)
 
     def _browse(self, role: str) -> AbstractAsyncContextManager[Browser]:
-        return browse(self._url, self._names.dead(role), patience=self._patience)
+        queue = self._names.kept_results if role == RESULTS else self._names.dead(role)
+        return browse(self._url, queue, patience=self._patience)
 
 
 async def _selected(
@@ -106,7 +108,8 @@ async def _selected(
     async with aclosing(browser.deliveries()) as deliveries:
         async for delivery in deliveries:
             position += 1
-            one = letter(delivery.envelope, role, position)
+            envelope = delivery.envelope
+            one = answer(envelope, position) if role == RESULTS else letter(envelope, role, position)
             if selection.takes(one):
                 yield one, delivery
 

@@ -13,13 +13,15 @@ from backtalk.wire.errors import Refused
 from backtalk.wire.identity import request_id, work_key
 
 REASON_TEXT: Final = f"{REASON}-text"
+# where a role would stand, of the answers that nobody took
+RESULTS: Final = "results"
 # what the filing of a letter added, and what its former life cost: a retried one starts anew
 _SHED: Final = frozenset({REASON, REASON_TEXT, ATTEMPT})
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message in a dead queue; `sent` is when its sender sent it, in seconds since the epoch.
+    """A message in a dead queue, or an answer that nobody took; `sent` is when its sender sent it, in seconds since the epoch.
 
     `position` counts from 1, the oldest, at the moment of looking. `copy` tells letters with one id apart.
     """

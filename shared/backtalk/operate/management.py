@@ -1,4 +1,4 @@
-"""RabbitMQ's management API, asked for what AMQP does not tell: bindings, and the policies that queues are under."""
+"""RabbitMQ's management API, asked for what AMQP does not tell: bindings, policies, and how messages flow."""
 
 from __future__ import annotations
 
@@ -6,21 +6,43 @@ import asyncio
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from backtalk.operate.fetching import fetch
 from backtalk.operate.policies import Policy
 from backtalk.transport.topology import Binding
 
 SECONDS: Final = 10.0
-_MOST_BYTES: Final = 32 * 1024 * 1024
+_FLOWS: Final = ("publish", "ack")
+_COLUMNS: Final = ",".join(
+    (
+        "name",
+        "messages_ready",
+        "messages_unacknowledged",
+        "consumers",
+        "messages_details.rate",
+        *(f"message_stats.{one}_details.rate" for one in _FLOWS),
+    )
+)
 
 
 class NotTold(Exception):
     """Raised when the management API gives no answer that one can use; the message holds no credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How full a queue is, and how many messages a second come into it and leave it; None is what is not known."""
+
+    ready: int | None
+    consumers: int | None
+    unacked: int | None = None
+    in_rate: float | None = None
+    out_rate: float | None = None
 
 
 class Management:
@@ -55,14 +77,21 @@ class Management:
         operators = await self._get(f"operator-policies/{self._vhost}")
         return (*(_policy(one) for one in own), *(_policy(one, operator=True) for one in operators))
 
+    async def levels(self) -> dict[str, Level]:
+        """Return how full and how busy all queues of the virtual host are, by name. Raises NotTold."""
+        told = await self._get(f"queues/{self._vhost}?columns={_COLUMNS}")
+        try:
+            return {one["name"]: _level(one) for one in told}
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise NotTold("what answered at the management URL is no management API") from error
+
     async def _get(self, path: str) -> Any:
         return await asyncio.to_thread(self._read, path)
 
     def _read(self, path: str) -> Any:
-        request = Request(f"{self._base}/{path}", headers={"Authorization": self._authorization})  # noqa: S310  http and https alone
+        url = f"{self._base}/{path}"
         try:
-            with build_opener(_StayHere).open(request, timeout=SECONDS) as response:
-                return json.loads(response.read(_MOST_BYTES))
+            return json.loads(fetch(url, seconds=SECONDS, authorization=self._authorization))
         except HTTPError as error:
             with error:
                 raise NotTold(_refusal(error.code)) from error
@@ -83,11 +112,18 @@ def _policy(told: Mapping[str, Any], *, operator: bool = False) -> Policy:
     )
 
 
-class _StayHere(HTTPRedirectHandler):
-    """Follow nobody: the password is for this server alone."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
+def _level(told: Mapping[str, Any]) -> Level:
+    # what nobody published to or read from has no statistics; a broker that keeps no rates tells none at all
+    keeps_rates = "messages_details" in told
+    stats = told.get("message_stats") or {}
+    came, gone = ((stats.get(f"{one}_details") or {}).get("rate", 0.0) for one in _FLOWS)
+    return Level(
+        ready=told.get("messages_ready"),
+        consumers=told.get("consumers"),
+        unacked=told.get("messages_unacknowledged"),
+        in_rate=float(came) if keeps_rates else None,
+        out_rate=float(gone) if keeps_rates else None,
+    )
 
 
 def _refusal(status: int) -> str:
