@@ -32,10 +32,12 @@ class PrivateBroker:
     """A RabbitMQ node of one's own: `async with PrivateBroker() as broker: broker.url`.
 
     With `tls`, the lines `ssl_options.…` of a configuration file, its one port speaks TLS and nothing else.
+    With a `metrics_port` it tells its own metrics there, as Prometheus reads them.
     """
 
-    def __init__(self, *, tls: Sequence[str] = ()) -> None:
+    def __init__(self, *, tls: Sequence[str] = (), metrics_port: int | None = None) -> None:
         self._tls = tls
+        self._metrics_port = metrics_port
         self._open = AsyncExitStack()
         self._port = 0
         self._environment: dict[str, str] = {}
@@ -50,7 +52,7 @@ class PrivateBroker:
         async with AsyncExitStack() as opened:
             folder = Path(opened.enter_context(_temporary()))
             self._environment = _environment(folder, self._port, distribution, epmd)
-            _configure(folder, self._port, self._tls)
+            _configure(folder, self._port, self._tls, self._metrics_port)
             # started by ourselves, since the one that Erlang starts on demand would outlive the node
             mapper = await spawn(["epmd", "-port", str(epmd), "-address", "127.0.0.1"], env=self._environment)
             opened.push_async_callback(stop, mapper)
@@ -133,14 +135,18 @@ def _environment(folder: Path, port: int, distribution: int, epmd: int) -> dict[
     return inherited | {name: str(value) for name, value in own.items()}
 
 
-def _configure(folder: Path, port: int, tls: Sequence[str]) -> None:
+def _configure(folder: Path, port: int, tls: Sequence[str], metrics_port: int | None) -> None:
     for name in ("home", "data", "log", "schema", "generated"):
         (folder / name).mkdir()
-    (folder / "enabled_plugins").write_text("[].\n")
+    plugins, told = "", ()
+    if metrics_port is not None:
+        plugins = "rabbitmq_prometheus"
+        told = ("prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {metrics_port}")
+    (folder / "enabled_plugins").write_text(f"[{plugins}].\n")
     listener = f"127.0.0.1:{port}"
     listeners = ("listeners.tcp = none", f"listeners.ssl.1 = {listener}", *tls)
     (folder / "rabbitmq.conf").write_text(
-        "\n".join(listeners if tls else (f"listeners.tcp.1 = {listener}",)) + "\n"
+        "\n".join((*(listeners if tls else (f"listeners.tcp.1 = {listener}",)), *told)) + "\n"
         "log.console = false\n"
         "log.file.level = warning\n"
         "disk_free_limit.absolute = 50MB\n"
