@@ -51,6 +51,12 @@ class Heart:
         """Return by how many seconds a beat came late, at worst of the last minute; any thread may ask."""
         return max(*self._lags.copy(), self.late - BEAT_SECONDS)
 
+    def beat(self) -> None:
+        """Note that the loop turns, and by how much later than it should."""
+        now = self._now()
+        self._lags.append(now - self._beat - BEAT_SECONDS)
+        self._beat = now
+
     @asynccontextmanager
     async def beating(self, hang_seconds: float = 0) -> AsyncIterator[None]:
         """Beat until the block ends; a loop that hangs for so long ends the process, and 0 means that it does not.
@@ -66,9 +72,7 @@ class Heart:
 
     async def _beats(self, hang_seconds: float) -> None:
         while True:
-            now = self._now()
-            self._lags.append(now - self._beat - BEAT_SECONDS)
-            self._beat = now
+            self.beat()
             if hang_seconds:
                 # its thread needs no lock of the interpreter, which a regular expression may hold for ever
                 faulthandler.dump_traceback_later(hang_seconds, exit=True)
