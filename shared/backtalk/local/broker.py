@@ -138,15 +138,13 @@ def _environment(folder: Path, port: int, distribution: int, epmd: int) -> dict[
 def _configure(folder: Path, port: int, tls: Sequence[str], metrics_port: int | None) -> None:
     for name in ("home", "data", "log", "schema", "generated"):
         (folder / name).mkdir()
-    plugins, told = "", ()
-    if metrics_port is not None:
-        plugins = "rabbitmq_prometheus"
-        told = ("prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {metrics_port}")
-    (folder / "enabled_plugins").write_text(f"[{plugins}].\n")
+    watched = metrics_port is not None
+    (folder / "enabled_plugins").write_text("[rabbitmq_prometheus].\n" if watched else "[].\n")
     listener = f"127.0.0.1:{port}"
+    metrics = ("prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {metrics_port}") if watched else ()
     listeners = ("listeners.tcp = none", f"listeners.ssl.1 = {listener}", *tls)
     (folder / "rabbitmq.conf").write_text(
-        "\n".join((*(listeners if tls else (f"listeners.tcp.1 = {listener}",)), *told)) + "\n"
+        "\n".join((*(listeners if tls else (f"listeners.tcp.1 = {listener}",)), *metrics)) + "\n"
         "log.console = false\n"
         "log.file.level = warning\n"
         "disk_free_limit.absolute = 50MB\n"
