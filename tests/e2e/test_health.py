@@ -33,6 +33,13 @@ def asked(port: int, path: str) -> tuple[int, dict]:
         return 0, {}
 
 
+def metric(port: int, name: str) -> str:
+    """Return the value of a metric as the worker writes it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return next(line.rpartition(" ")[2] for line in lines if line.startswith(name))
+
+
 async def until(port: int, path: str, status: int) -> dict:
     async with asyncio.timeout(20):
         while True:
@@ -50,6 +57,7 @@ async def test_a_worker_is_ready_until_it_drains_and_lives_until_it_ends(
     worker = await spawn("forward", BACKTALK_HEALTH_PORT=str(port))
     assert await until(port, "/live", 200)
     assert (await until(port, "/ready", 200))["ready"]
+    assert await asyncio.to_thread(metric, port, "backtalk_consumer_up") == "1.0"
     async with Client(broker.url, namespace=names.namespace) as client:
         call = asyncio.create_task(client.complete(model="m", messages=MESSAGE))
         async with asyncio.timeout(10):
@@ -65,6 +73,9 @@ async def test_a_worker_is_ready_until_it_drains_and_lives_until_it_ends(
             "draining": True,
         }
         assert (await asyncio.to_thread(asked, port, "/live"))[0] == 200
+        assert await asyncio.to_thread(metric, port, "backtalk_consumer_up") == "0.0"
+        assert await asyncio.to_thread(metric, port, "backtalk_jobs_in_flight") == "1.0"
+        assert 0 <= float(await asyncio.to_thread(metric, port, "backtalk_event_loop_lag_seconds")) < 10
         assert (await call).status == "completed"
     assert await worker.wait() == 0
     assert await asyncio.to_thread(asked, port, "/live") == (0, {})

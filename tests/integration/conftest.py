@@ -38,6 +38,7 @@ from backtalk.local.simulated_model import SimulatedModel
 from backtalk.models import get_backward_model_client, set_backward_model_client
 from backtalk.models.backward import forget_backward_model_client
 from backtalk.runtime.child import Command
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.serving import Standing, serve
 from backtalk.runtime.settings import EndpointSettings, Settings
 from backtalk.transport.rabbitmq import declare
@@ -87,6 +88,7 @@ class Worker:
     stop: Callable[[], None]
     task: asyncio.Task[None]
     standing: Standing
+    metrics: Metrics
 
     async def done(self):
         async with asyncio.timeout(PATIENCE):
@@ -349,7 +351,7 @@ def _properties(given: Mapping[str, Any]) -> spec.Basic.Properties:
 
 @asynccontextmanager
 async def _running(kind, handle, settings: Settings, store) -> AsyncIterator[Worker]:
-    stop, ready, standing = asyncio.Event(), asyncio.Event(), Standing()
+    stop, ready, standing, metrics = asyncio.Event(), asyncio.Event(), Standing(), Metrics(kind.role)
     # a process of its own for a message knows the settings by its environment
     child = Command((sys.executable, "-m", f"{kind.role}_worker", "--alone"), _environment(settings))
     task = asyncio.ensure_future(
@@ -362,6 +364,7 @@ async def _running(kind, handle, settings: Settings, store) -> AsyncIterator[Wor
             standing=standing,
             ready=ready.set,
             store=store,
+            metrics=metrics,
         )
     )
     waiting = asyncio.ensure_future(ready.wait())
@@ -370,7 +373,7 @@ async def _running(kind, handle, settings: Settings, store) -> AsyncIterator[Wor
     if task.done():
         await task
     try:
-        yield Worker(stop.set, task, standing)
+        yield Worker(stop.set, task, standing, metrics)
     finally:
         stop.set()
         with suppress(asyncio.CancelledError):

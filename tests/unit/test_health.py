@@ -35,9 +35,9 @@ def heart(late=0.0):
         ("/ready", 0.0, READY, 200, READY),
         ("/ready", 0.0, NOT_READY, 503, NOT_READY),
         ("/ready", 61.0, READY, 200, READY),
-        ("/", 0.0, READY, 404, {"error": "there are /live and /ready"}),
-        ("/metrics", 0.0, READY, 404, {"error": "there are /live and /ready"}),
-        ("/live/", 0.0, READY, 404, {"error": "there are /live and /ready"}),
+        ("/", 0.0, READY, 404, {"error": "there are /live, /ready and /metrics"}),
+        ("/metrics/", 0.0, READY, 404, {"error": "there are /live, /ready and /metrics"}),
+        ("/live/", 0.0, READY, 404, {"error": "there are /live, /ready and /metrics"}),
     ],
 )
 def test_a_report_tells_by_its_status_and_says_why(path, late, conditions, status, body):

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from backtalk.local.simulated_model import SimulatedModel
 from backtalk.runtime import route as route_module
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.openai_client import Endpoint
 from backtalk.runtime.route import Route
 from backtalk.wire.errors import Closed, Refused, Unavailable
@@ -35,7 +36,8 @@ class Way:
     def __init__(self, model, *, key="good", concurrency=8, timeout=5.0):
         self.changes = []
         endpoint = Endpoint("openai", model.base_url, key, concurrency, timeout)
-        self.route = Route(endpoint, lambda: self.changes.append(self.route.closed))
+        self.metrics = Metrics("forward")
+        self.route = Route(endpoint, lambda: self.changes.append(self.route.closed), self.metrics)
 
     async def __aenter__(self):
         await self.route.__aenter__()

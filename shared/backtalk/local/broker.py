@@ -34,11 +34,15 @@ class PrivateBroker:
 
     With `tls`, the lines `ssl_options.…` of a configuration file, its AMQP port speaks TLS and nothing else.
     With `management`, RabbitMQ's HTTP API is at `broker.management_url`, which is None without.
+    With a `metrics_port` it tells its own metrics there, as Prometheus reads them.
     """
 
-    def __init__(self, *, tls: Sequence[str] = (), management: bool = False) -> None:
+    def __init__(
+        self, *, tls: Sequence[str] = (), management: bool = False, metrics_port: int | None = None
+    ) -> None:
         self._tls = tls
         self._management = management
+        self._metrics_port = metrics_port
         self._open = AsyncExitStack()
         self._port = self._http_port = 0
         self._environment: dict[str, str] = {}
@@ -59,7 +63,9 @@ class PrivateBroker:
             self._environment = _environment(folder, self._port, distribution, epmd)
             _configure(folder, self._port, self._tls)
             if self._management:
-                _manage(folder, self._http_port)
+                _plug(folder, "management", self._http_port)
+            if self._metrics_port is not None:
+                _plug(folder, "prometheus", self._metrics_port)
             # started by ourselves, since the one that Erlang starts on demand would outlive the node
             mapper = await spawn(["epmd", "-port", str(epmd), "-address", "127.0.0.1"], env=self._environment)
             opened.push_async_callback(stop, mapper)
@@ -165,7 +171,9 @@ def _configure(folder: Path, port: int, tls: Sequence[str]) -> None:
     )
 
 
-def _manage(folder: Path, port: int) -> None:
-    (folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+def _plug(folder: Path, name: str, port: int) -> None:
+    """Have one more plugin, which listens on a port."""
+    plugins = folder / "enabled_plugins"
+    plugins.write_text(plugins.read_text().replace("]", f",rabbitmq_{name}]").replace("[,", "["))
     with (folder / "rabbitmq.conf").open("a") as configuration:
-        configuration.write(f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n")
+        configuration.write(f"{name}.tcp.ip = 127.0.0.1\n{name}.tcp.port = {port}\n")

@@ -1,10 +1,11 @@
-"""Whether a worker lives and is ready, over HTTP: answered beside the event loop, so that one that hangs shows."""
+"""Whether a worker lives and is ready, and what it counted, over HTTP: answered beside the event loop, so that one that hangs shows."""
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from socket import AF_INET, AF_INET6
 from threading import Thread
 from typing import Final, TypeAlias
 
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic_core import to_json
 
 from backtalk.transport.ending import ended
@@ -20,6 +22,9 @@ from backtalk.transport.ending import ended
 BEAT_SECONDS: Final = 1.0
 # a large message may take some seconds of the loop
 LATE_SECONDS: Final = 20.0
+
+# of so many the longest lag is told
+BEATS_REMEMBERED: Final = 60
 
 # whether a worker is `ready`, and what that is made of
 Conditions: TypeAlias = Callable[[], Mapping[str, bool]]
@@ -35,11 +40,22 @@ class Heart:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._beat = now()
+        self._lags: deque[float] = deque([0.0], BEATS_REMEMBERED)
 
     @property
     def late(self) -> float:
         """Seconds since the last beat."""
         return self._now() - self._beat
+
+    def lag(self) -> float:
+        """Return by how many seconds a beat came late, at worst of the last minute; any thread may ask."""
+        return max(*self._lags.copy(), self.late - BEAT_SECONDS)
+
+    def beat(self) -> None:
+        """Note that the loop turns, and by how much later than it should."""
+        now = self._now()
+        self._lags.append(now - self._beat - BEAT_SECONDS)
+        self._beat = now
 
     @asynccontextmanager
     async def beating(self, hang_seconds: float = 0) -> AsyncIterator[None]:
@@ -56,7 +72,7 @@ class Heart:
 
     async def _beats(self, hang_seconds: float) -> None:
         while True:
-            self._beat = self._now()
+            self.beat()
             if hang_seconds:
                 # its thread needs no lock of the interpreter, which a regular expression may hold for ever
                 faulthandler.dump_traceback_later(hang_seconds, exit=True)
@@ -71,7 +87,7 @@ def report(path: str, heart: Heart, conditions: Conditions) -> tuple[HTTPStatus,
     if path == "/ready":
         met = conditions()
         return _status(good=met["ready"]), met
-    return HTTPStatus.NOT_FOUND, {"error": "there are /live and /ready"}
+    return HTTPStatus.NOT_FOUND, {"error": "there are /live, /ready and /metrics"}
 
 
 def _status(*, good: bool) -> HTTPStatus:
@@ -79,18 +95,28 @@ def _status(*, good: bool) -> HTTPStatus:
 
 
 @contextmanager
-def served(host: str, port: int, heart: Heart, conditions: Conditions) -> Iterator[int]:
-    """Answer on a port until the block ends, and return it: port 0 takes a free one. Raises PortTaken."""
+def served(
+    host: str, port: int, heart: Heart, conditions: Conditions, metrics: Callable[[], bytes] = bytes
+) -> Iterator[int]:
+    """Answer on a port until the block ends, and return it: port 0 takes a free one. Raises PortTaken.
+
+    `metrics` are what `/metrics` answers, in Prometheus' text format.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         # a client that says nothing keeps no thread
         timeout = 5
 
         def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self.answer(HTTPStatus.OK, metrics(), CONTENT_TYPE_PLAIN_0_0_4)
+                return
             status, told = report(self.path, heart, conditions)
-            body = to_json(told)
+            self.answer(status, to_json(told), "application/json")
+
+        def answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

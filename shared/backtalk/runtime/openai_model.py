@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from backtalk.runtime.answered import BadBody
 from backtalk.runtime.key import REFUSALS
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.model import Completion, Listener
 from backtalk.runtime.openai_client import Endpoint
 from backtalk.runtime.route import TOO_MANY, Route
@@ -28,8 +29,14 @@ FIRST_PAUSE: Final = 0.5
 class OpenAIModel:
     """All configured endpoints; `changed` is called whenever one of them closes or opens."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], changed: Callable[[], None] = lambda: None) -> None:
-        self._routes = {name: Route(endpoint, changed) for name, endpoint in endpoints.items()}
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        changed: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        counts = metrics or Metrics("")
+        self._routes = {name: Route(endpoint, changed, counts) for name, endpoint in endpoints.items()}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -67,14 +74,17 @@ class OpenAIModel:
             except BadBody as error:
                 if attempt > 1:
                     raise error.rejected() from error
+                route.metrics.retried(error)
                 await asyncio.sleep(_pause(attempt))
             except Refused as error:
                 # the key may have been taken again since; a redirect or a bad body stays what it is
                 if attempt > 1 or error.error.details.get("status") not in REFUSALS:
                     raise
+                route.metrics.retried(error)
             except Unavailable as error:
                 if isinstance(error, Closed) or attempt >= _most(error) or error.retry_after > LONGEST_PAUSE:
                     raise
+                route.metrics.retried(error)
                 # outside the gate, so that others go on meanwhile
                 await asyncio.sleep(error.retry_after or _pause(attempt))
         raise AssertionError("unreachable: the last attempt returns or raises")

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from backtalk.runtime.child import Command
 from backtalk.runtime.health import Heart, PortTaken, served
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.serving import Standing, on_signals, serve, work_alone
 from backtalk.runtime.settings import Settings
 from backtalk.runtime.settings_told import explain, table
@@ -94,15 +95,18 @@ async def _until_signal(
             return
         # as we were started ourselves
         again = Command((sys.executable, *sys.orig_argv[1:], _ALONE))
-        standing = Standing()
-        with _health(settings, heart, standing):
-            await serve(kind, handle, settings, child=again, stop=stop, standing=standing)
+        standing, metrics = Standing(), Metrics(kind.role)
+        metrics.watch_loop(heart.lag)
+        with _health(settings, heart, standing, metrics):
+            await serve(kind, handle, settings, child=again, stop=stop, standing=standing, metrics=metrics)
 
 
-def _health(settings: Settings, heart: Heart, standing: Standing) -> AbstractContextManager[object]:
+def _health(
+    settings: Settings, heart: Heart, standing: Standing, metrics: Metrics
+) -> AbstractContextManager[object]:
     if settings.health_port is None:
         return nullcontext()
-    return served(settings.health_host, settings.health_port, heart, standing.conditions)
+    return served(settings.health_host, settings.health_port, heart, standing.conditions, metrics.exposed)
 
 
 def _parser(role: str, purpose: str) -> argparse.ArgumentParser:

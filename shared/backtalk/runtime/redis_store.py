@@ -29,8 +29,11 @@ BEAT_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2
 _LATE: Final = "the worker was busy for too long, or Redis lost its data: give it more memory"
 
-# in one step, so that nothing stays without an end
-_REMEMBER: Final = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[3])"
+# in one step, so that nothing stays without an end; tells whether it is new
+_REMEMBER: Final = (
+    "local new = redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) "
+    "redis.call('PEXPIRE', KEYS[1], ARGV[3]) return new"
+)
 # a claim whose release was lost is still ours
 _CLAIM: Final = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
@@ -63,6 +66,7 @@ class Counts:
     answers_recalled: int = 0
     calls_recalled: int = 0
     calls_remembered: int = 0
+    calls_paid_twice: int = 0
     waits: int = 0
 
 
@@ -230,7 +234,7 @@ class RedisRecord:
     async def remember(self, entry: bytes, completion: Completion) -> None:
         try:
             value = to_json(completion.body)
-            await self._store.line.ask(
+            (new,) = await self._store.line.ask(
                 ("EVAL", _REMEMBER, 1, self.paid_key, entry, value, self._store.kept_ms)
             )
         except (Away, ValueError):
@@ -239,6 +243,8 @@ class RedisRecord:
         else:
             self.remembered += 1
             self._store.counts.calls_remembered += 1
+            # not there when the record was read: another worker was at it as well
+            self._store.counts.calls_paid_twice += not new
 
     async def check(self) -> None:
         """Look whether what was remembered is still there."""

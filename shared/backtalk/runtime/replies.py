@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from backtalk.runtime.emit import Emitter, NotTaken
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.telemetry import log
 from backtalk.transport.envelope import (
     ACCEPT_ENCODING,
@@ -52,8 +53,11 @@ Packed: TypeAlias = tuple[bytes, str | None]
 class Replies:
     """The outgoing side of one kind of work."""
 
-    def __init__(self, broker: Broker, names: Names, kind: Kind[RequestT, AnswerT]) -> None:
+    def __init__(
+        self, broker: Broker, names: Names, kind: Kind[RequestT, AnswerT], metrics: Metrics | None = None
+    ) -> None:
         self._broker = broker
+        self._metrics = metrics or Metrics(kind.role)
         self._names = names
         self._role = kind.role
         self._answer_type = kind.answer_type
@@ -109,6 +113,7 @@ class Replies:
         reason = {REASON: error.code.value, f"{REASON}-text": error.message[:_MAX_REASON]}
         filed = replace(request, headers={**request.headers, **reason})
         await self._insist(filed, key=self._names.dead(self._role))
+        self._metrics.filed(error)
 
     async def rung(self, request: Envelope, rung: str) -> None:
         """Put a request on a rung; it comes back to the work queue after the rung's time."""
@@ -142,11 +147,14 @@ class Replies:
                     message, key=reply_to, mandatory=_has_queue(reply_to), patience=patience
                 )
             except Unroutable:
+                self._metrics.not_published()
                 break
             except QueueFull:
+                self._metrics.not_published()
                 refusals += 1
                 await asyncio.sleep(_PAUSE_SECONDS)
             except Unconfirmed:
+                self._metrics.not_published()
                 if self._broker.connected or not _has_queue(reply_to):
                     break
             else:
@@ -162,9 +170,11 @@ class Replies:
                     message, key=key, exchange=exchange, mandatory=not exchange, patience=math.inf
                 )
             except QueueFull:
+                self._metrics.not_published()
                 log.warning("queue is full", queue=key)
                 await asyncio.sleep(_PAUSE_SECONDS)
             except Unroutable:
+                self._metrics.not_published()
                 # somebody deleted it: as it is ours, we make it anew
                 await self._made_anew(key)
             else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Self
 
 from backtalk.runtime.key import Key
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.model import Listener
 from backtalk.runtime.openai_client import Endpoint, OpenAIClient, late
 from backtalk.runtime.telemetry import log
@@ -22,13 +24,16 @@ LONGEST_PROBE_SECONDS: Final = 60.0
 class Route:
     """Asks one endpoint once, when it is the caller's turn. Raises what the client raises, and Closed."""
 
-    def __init__(self, endpoint: Endpoint, changed: Callable[[], None]) -> None:
+    def __init__(self, endpoint: Endpoint, changed: Callable[[], None], metrics: Metrics) -> None:
         self._name = endpoint.name
         self._timeout = endpoint.timeout
         self._client = OpenAIClient(endpoint)
         self._traffic = Traffic(endpoint.concurrency, changed)
         self._key = Key(self._client.probe)
         self._probing: asyncio.Task[None] | None = None
+        self.metrics = metrics.endpoint(
+            endpoint.name, closed=lambda: self.closed, in_flight=lambda: self._traffic.inside
+        )
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -49,7 +54,7 @@ class Route:
         """Send a body when the endpoint has a place for it, and return the completion."""
         entered = await self._traffic.enter(owner)
         try:
-            completion = await self._asked(content, listener)
+            completion = await self._measured(content, model, listener)
         except Unavailable as error:
             if error.error.details.get("status") == TOO_MANY:
                 self._limited(owner, entered, error.retry_after)
@@ -63,6 +68,16 @@ class Route:
             self._traffic.leave()
         self._traffic.succeeded()
         self._key.worked(model)
+        return completion
+
+    async def _measured(self, content: bytes, model: str, listener: Listener | None) -> dict[str, Any]:
+        began = time.monotonic()
+        try:
+            completion = await self._asked(content, listener)
+        except BaseException as error:
+            self.metrics.failed(model, error, time.monotonic() - began)
+            raise
+        self.metrics.answered(model, completion.get("usage"), time.monotonic() - began)
         return completion
 
     async def _asked(self, content: bytes, listener: Listener | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from backtalk.runtime.child import BEGUN, SETTLED, Child, Command, end_with, giv
 from backtalk.runtime.guard import Guard
 from backtalk.runtime.handover import read
 from backtalk.runtime.intake import Intake
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.openai_model import OpenAIModel
 from backtalk.runtime.orders import Orders
 from backtalk.runtime.replies import Replies
@@ -83,10 +84,12 @@ async def bench(
     store: Store | None = None,
     *,
     waits: bool = True,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Bench[RequestT, AnswerT]]:
     """Open everything; the `store` is that of the settings if none is given."""
+    counts = metrics or Metrics(kind.role)
     valve = Valve(lambda: not adapter.closed)
-    adapter = OpenAIModel(settings.named_endpoints(), valve.changed)
+    adapter = OpenAIModel(settings.named_endpoints(), valve.changed, counts)
     names = Names(settings.namespace)
     url = settings.amqp_url.get_secret_value()
     async with (
@@ -94,7 +97,8 @@ async def bench(
         store or _store(settings, kind.role) as remembered,
         connect(url, name=f"backtalk {kind.role}-worker", patience=settings.connect_seconds) as broker,
     ):
-        replies = Replies(broker, names, kind)
+        counts.watch_store(remembered.told)
+        replies = Replies(broker, names, kind, counts)
         worker = Worker(
             kind,
             handle,
@@ -104,6 +108,7 @@ async def bench(
             budget=settings.job_budget_seconds,
             patience=Patience(settings.max_attempts, settings.max_age_seconds, waits),
             intake=Intake(kind, settings.limits(), settings.max_bytes_at_once, settings.policy),
+            metrics=counts,
         )
         yield Bench(broker, names, replies, worker, valve, remembered)
 
@@ -118,16 +123,19 @@ async def serve(
     standing: Standing,
     ready: Callable[[], None] = lambda: None,
     store: Store | None = None,
+    metrics: Metrics | None = None,
 ) -> None:
     """Consume until told to stop, then drain; suspects are worked on in processes that `child` starts."""
     names = Names(settings.namespace)
     agree = declare if settings.topology == "declare" else check
     await agree(settings.amqp_url.get_secret_value(), topology(names), patience=settings.connect_seconds)
-    async with bench(kind, handle, settings, store) as at:
+    metrics = metrics or Metrics(kind.role)
+    metrics.watch_consumer(standing.conditions)
+    async with bench(kind, handle, settings, store, metrics=metrics) as at:
         standing.broker, standing.valve = at.broker, at.valve
         longest = settings.job_budget_seconds + settings.drain_seconds + CHILD_SECONDS
-        suspects = Suspects(kind, at.replies, Child(child, longest))
-        undertaker = Undertaker(kind, at.replies)
+        suspects = Suspects(kind, at.replies, Child(child, longest), metrics)
+        undertaker = Undertaker(kind, at.replies, metrics)
         consume = partial(at.broker.consume, patience=settings.connect_seconds)
         buried = await consume(names.crashed(kind.role), undertaker.deliver, prefetch=BURIALS_AT_ONCE)
         worked_on = (

@@ -86,7 +86,7 @@ class Settings(Bounds):
     max_age_seconds: float = Field(86400, gt=0, description="an older message is not tried again")
     connect_seconds: float = Field(60, ge=0, description="how long to wait for the broker at start")
     health_port: int | None = Field(
-        None, ge=0, le=65535, description="port that answers /live and /ready; none by default"
+        None, ge=0, le=65535, description="port that answers /live, /ready and /metrics; none by default"
     )
     health_host: str = Field(
         "127.0.0.1", description="address of that port; 0.0.0.0 where an orchestrator asks from outside"

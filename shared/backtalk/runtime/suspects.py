@@ -8,6 +8,7 @@ from typing import Final, Generic
 from structlog.contextvars import bound_contextvars
 
 from backtalk.runtime.child import Child, Ending
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.telemetry import log
@@ -23,10 +24,13 @@ PAUSE_SECONDS: Final = 5.0
 class Suspects(Generic[RequestT, AnswerT]):
     """Empties the suspect queue of one role."""
 
-    def __init__(self, kind: Kind[RequestT, AnswerT], replies: Replies, child: Child) -> None:
+    def __init__(
+        self, kind: Kind[RequestT, AnswerT], replies: Replies, child: Child, metrics: Metrics | None = None
+    ) -> None:
         self._kind = kind
         self._replies = replies
         self._child = child
+        self._metrics = metrics or Metrics(kind.role)
         self._stopping = asyncio.Event()
         self._works: dict[str, asyncio.Task[None]] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -83,7 +87,9 @@ class Suspects(Generic[RequestT, AnswerT]):
             # what ended the last one may have been our own stop
             await self._replies.hand_back(envelope, opened.delivery.queue)
         else:
-            await bury(self._kind, self._replies, opened, crashed())
+            error = crashed()
+            await bury(self._kind, self._replies, opened, error)
+            self._metrics.buried(error)
 
     async def _pause(self) -> None:
         """Wait a moment, in which the next process may be able to begin."""

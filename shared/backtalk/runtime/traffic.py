@@ -42,6 +42,11 @@ class Traffic:
     def closed(self) -> bool:
         return self._told is not None
 
+    @property
+    def inside(self) -> int:
+        """How many calls have a place."""
+        return self._gate.inside
+
     async def enter(self, owner: Hashable) -> float:
         """Wait for a place and return the time of it; whoever got one must `leave`. Raises Closed."""
         if self._told is not None:

@@ -7,6 +7,7 @@ from typing import Any, Generic
 
 from structlog.contextvars import bound_contextvars
 
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.telemetry import log
@@ -18,9 +19,12 @@ from backtalk.wire.kinds import AnswerT, Kind, RequestT
 class Undertaker(Generic[RequestT, AnswerT]):
     """Empties the crashed queue of one role. It parses no body: that body may be what killed the worker."""
 
-    def __init__(self, kind: Kind[RequestT, AnswerT], replies: Replies) -> None:
+    def __init__(
+        self, kind: Kind[RequestT, AnswerT], replies: Replies, metrics: Metrics | None = None
+    ) -> None:
         self._kind = kind
         self._replies = replies
+        self._metrics = metrics or Metrics(kind.role)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def deliver(self, delivery: Delivery) -> None:
@@ -34,6 +38,7 @@ class Undertaker(Generic[RequestT, AnswerT]):
         with bound_contextvars(job=opened.id, queue=delivery.queue):
             try:
                 await bury(self._kind, self._replies, opened, error)
+                self._metrics.buried(error)
                 await delivery.ack()
             except Exception:  # noqa: BLE001
                 # not acknowledged: the broker gives it to another worker

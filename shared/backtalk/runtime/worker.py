@@ -17,6 +17,7 @@ from backtalk.runtime.cancelled import Cancelled, cancelled
 from backtalk.runtime.emit import Emit
 from backtalk.runtime.faring import check_deadline, internal, limit, outcome, sent_away, standing
 from backtalk.runtime.intake import Intake
+from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.model import Adapter, Model
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
@@ -58,6 +59,7 @@ class Worker(Generic[RequestT, AnswerT]):
         budget: float,
         patience: Patience,
         intake: Intake[RequestT, AnswerT] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._kind = kind
         self._handle = handle
@@ -71,6 +73,8 @@ class Worker(Generic[RequestT, AnswerT]):
         self._views: dict[View, str] = {}
         self._cancelled = Cancelled()
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._metrics = metrics or Metrics(kind.role)
+        self._metrics.watch_jobs(self._deliveries.__len__)
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a delivery in; everything after happens in a task of the worker's own."""
@@ -96,7 +100,7 @@ class Worker(Generic[RequestT, AnswerT]):
                 view.end(cancelled)
 
     async def _settle(self, delivery: Delivery) -> None:
-        began = time.monotonic()
+        began = self._metrics.took(delivery)
         opened = identify(delivery)
         # this task is the delivery's own, so what is bound to its context ends with it
         bind_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue)
@@ -109,7 +113,7 @@ class Worker(Generic[RequestT, AnswerT]):
         try:
             answer, ended = await self._result(opened, work)
             action = decide(ended, standing(delivery.envelope), self._patience)
-            await self._execute_once(action, opened, work, answer)
+            await self._execute_once(action, opened, work, answer, began)
             seconds = time.monotonic() - began
             acked = await delivery.ack() and await delivery.acked()
         except Exception:  # noqa: BLE001
@@ -136,6 +140,7 @@ class Worker(Generic[RequestT, AnswerT]):
             # not acknowledged, as below
             log.exception("isolating failed")
             return
+        self._metrics.isolated()
         log.warning("isolated", acked=acked)
 
     def _join(self, opened: Opened) -> Work[AnswerT]:
@@ -216,7 +221,7 @@ class Worker(Generic[RequestT, AnswerT]):
         return answer
 
     async def _execute_once(
-        self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT
+        self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT, began: float
     ) -> None:
         """Settle each message once: one that was redelivered meanwhile is the same, one that was sent again is not."""
         envelope = opened.delivery.envelope
@@ -225,6 +230,7 @@ class Worker(Generic[RequestT, AnswerT]):
             if not (opened.delivery.redelivered and address in work.settled):
                 await self._execute(action, opened, answer)
                 work.settled.add(address)
+                self._metrics.settled(action, answer, began)
 
     async def _execute(self, action: Action, opened: Opened, answer: AnswerT) -> None:
         envelope = opened.delivery.envelope
