@@ -16,6 +16,7 @@ from backtalk.runtime.key import REFUSALS
 from backtalk.runtime.model import Completion, Listener
 from backtalk.runtime.openai_client import Endpoint
 from backtalk.runtime.route import TOO_MANY, Route
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.traffic import LONGEST_PAUSE
 from backtalk.wire.errors import Closed, Refused, Unavailable, invalid
 
@@ -28,8 +29,13 @@ FIRST_PAUSE: Final = 0.5
 class OpenAIModel:
     """All configured endpoints; `changed` is called whenever one of them closes or opens."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], changed: Callable[[], None] = lambda: None) -> None:
-        self._routes = {name: Route(endpoint, changed) for name, endpoint in endpoints.items()}
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        changed: Callable[[], None] = lambda: None,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
+        self._routes = {name: Route(endpoint, changed, tracing) for name, endpoint in endpoints.items()}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -63,7 +69,7 @@ class OpenAIModel:
         content = to_json(body if listener is None else _streaming(body))
         for attempt in count(1):
             try:
-                return Completion(await route.once(content, model, owner, listener))
+                return Completion(await route.once(content, model, owner, listener, resent=attempt - 1))
             except BadBody as error:
                 if attempt > 1:
                     raise error.rejected() from error

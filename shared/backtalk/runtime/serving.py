@@ -27,6 +27,7 @@ from backtalk.runtime.settle import Patience
 from backtalk.runtime.store import NoStore, Store
 from backtalk.runtime.suspects import Suspects
 from backtalk.runtime.telemetry import log
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.undertaker import Undertaker
 from backtalk.runtime.valve import Valve
 from backtalk.runtime.worker import LAST_WORDS_SECONDS, Handler, Worker
@@ -83,10 +84,11 @@ async def bench(
     store: Store | None = None,
     *,
     waits: bool = True,
+    tracing: Tracing = NO_TRACING,
 ) -> AsyncIterator[Bench[RequestT, AnswerT]]:
     """Open everything; the `store` is that of the settings if none is given."""
     valve = Valve(lambda: not adapter.closed)
-    adapter = OpenAIModel(settings.named_endpoints(), valve.changed)
+    adapter = OpenAIModel(settings.named_endpoints(), valve.changed, tracing)
     names = Names(settings.namespace)
     url = settings.amqp_url.get_secret_value()
     async with (
@@ -94,7 +96,7 @@ async def bench(
         store or _store(settings, kind.role) as remembered,
         connect(url, name=f"backtalk {kind.role}-worker", patience=settings.connect_seconds) as broker,
     ):
-        replies = Replies(broker, names, kind)
+        replies = Replies(broker, names, kind, tracing)
         worker = Worker(
             kind,
             handle,
@@ -104,6 +106,7 @@ async def bench(
             budget=settings.job_budget_seconds,
             patience=Patience(settings.max_attempts, settings.max_age_seconds, waits),
             intake=Intake(kind, settings.limits(), settings.max_bytes_at_once, settings.policy),
+            tracing=tracing,
         )
         yield Bench(broker, names, replies, worker, valve, remembered)
 
@@ -118,12 +121,13 @@ async def serve(
     standing: Standing,
     ready: Callable[[], None] = lambda: None,
     store: Store | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> None:
     """Consume until told to stop, then drain; suspects are worked on in processes that `child` starts."""
     names = Names(settings.namespace)
     agree = declare if settings.topology == "declare" else check
     await agree(settings.amqp_url.get_secret_value(), topology(names), patience=settings.connect_seconds)
-    async with bench(kind, handle, settings, store) as at:
+    async with bench(kind, handle, settings, store, tracing=tracing) as at:
         standing.broker, standing.valve = at.broker, at.valve
         longest = settings.job_budget_seconds + settings.drain_seconds + CHILD_SECONDS
         suspects = Suspects(kind, at.replies, Child(child, longest))
@@ -161,11 +165,12 @@ async def work_alone(
     settings: Settings,
     *,
     stop: asyncio.Event,
+    tracing: Tracing = NO_TRACING,
 ) -> None:
     """Work on the one message that the worker hands over, and tell it when that is settled."""
     give_way()
     source = sys.stdin.buffer
-    async with bench(kind, handle, settings, waits=False) as at:
+    async with bench(kind, handle, settings, waits=False, tracing=tracing) as at:
         envelope = read(source)
         end_with(source)
         settled = asyncio.Event()
