@@ -91,7 +91,7 @@ def traceparent(span):
 
 
 async def ended(stage, recorded, count, start="process"):
-    """Wait for spans of deliveries: they end after the answer is acknowledged."""
+    """Wait for spans of deliveries: they end after the answer is confirmed."""
     await stage.until(lambda: len(recorded.named(start)) >= count, what=f"{count} spans {start}")
 
 
@@ -298,9 +298,9 @@ async def test_log_lines_name_the_trace(traced):
     """Whoever reads one finds the spans."""
     stage, recorded = traced
     with capture_logs(processors=[merge_contextvars]) as logs:
-        await stage.ask({"model": "gpt", "messages": prompt()}, headers={"traceparent": PARENT})
-        await ended(stage, recorded, 1)
-    (told,) = [line for line in logs if line["event"] == "answered"]
+        body = {"model": "gpt", "messages": prompt()}
+        await stage.ask(body, message_id="logged", headers={"traceparent": PARENT})
+        (told,) = await stage.until(lambda: [line for line in logs if line.get("job") == "logged"])
     (process,) = recorded.named("process")
     assert (told["trace_id"], told["span_id"]) == (TRACE, format_span_id(process.context.span_id))
 

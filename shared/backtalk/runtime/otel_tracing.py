@@ -84,6 +84,8 @@ class OtelTracing:
         span.set_attributes(told)
         if ERROR_TYPE in told:
             span.set_status(_FAILED)
+        # what comes after, the acknowledgement, waits for the broker's leisure
+        span.end()
 
     @contextmanager
     def calling(self, endpoint: str, body: Mapping[str, Any], place: str, *, streams: bool) -> Iterator[Told]:
@@ -154,13 +156,16 @@ def _exporter(name: str, environment: Mapping[str, str]) -> SpanExporter:
 @contextmanager
 def _within(span: Span) -> Iterator[None]:
     """Be in a span, and end it. Of an error only its kind is told: what it says, and its traceback, may say more."""
-    with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+    with use_span(span, record_exception=False, set_status_on_exception=False):
         try:
             yield
         except BaseException as error:
             span.set_attributes(failed(error))
             span.set_status(_FAILED)
             raise
+        finally:
+            if span.is_recording():
+                span.end()
 
 
 def _carried() -> dict[str, str]:

@@ -43,7 +43,7 @@ class Tracing(Protocol):
         """Note that the work of this delivery is done elsewhere."""
 
     def settled(self, how: str, answer: Answer | None = None) -> None:
-        """Note what became of a delivery."""
+        """Note what became of a delivery, which ends its span."""
 
     def calling(
         self, endpoint: str, body: Mapping[str, Any], place: str, *, streams: bool

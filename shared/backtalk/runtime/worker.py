@@ -118,6 +118,7 @@ class Worker(Generic[RequestT, AnswerT]):
             answer, ended = await self._result(opened, work)
             action = decide(ended, standing(delivery.envelope), self._patience)
             await self._execute_once(action, opened, work, answer)
+            self._tracing.settled(TOLD[type(action)], answer)
             seconds = time.monotonic() - began
             acked = await delivery.ack() and await delivery.acked()
         except Exception:  # noqa: BLE001
@@ -127,7 +128,6 @@ class Worker(Generic[RequestT, AnswerT]):
         finally:
             # what was put off or handed back comes again as a message of its own, to be worked on anew
             self._works.leave(opened.key, work, keep=not acked and not isinstance(action, Rung | HandBack))
-        self._tracing.settled(TOLD[type(action)], answer)
         log.info(
             TOLD[type(action)],
             status=answer.status,
