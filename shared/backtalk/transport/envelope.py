@@ -79,8 +79,12 @@ class Envelope:
 
     @property
     def trace(self) -> dict[str, str]:
-        """Return what its sender says of the trace it belongs to, whether or not that makes sense."""
-        return {name: value for name in _TRACING if isinstance(value := self.headers.get(name), str)}
+        """Return what its sender says of the trace it belongs to; no more than fits into the frame of an answer."""
+        return {
+            name: value
+            for name in _TRACING
+            if isinstance(value := self.headers.get(name), str) and len(value) < _MAX_TEXT
+        }
 
     def republished(self, message_id: str, **headers: Any) -> Envelope:
         """Return the message as Backtalk sends it on: nothing of the broker's or the sender's that could harm.
