@@ -7,7 +7,7 @@ COPY backward_worker backward_worker
 COPY shared shared
 RUN python -m venv /opt/backtalk \
  && /opt/backtalk/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt hatchling \
- && /opt/backtalk/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --no-build-isolation '.[workers]'
+ && /opt/backtalk/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --no-build-isolation '.[workers,otel]'
 
 FROM python:3.12-slim
 COPY --from=build /opt/backtalk /opt/backtalk

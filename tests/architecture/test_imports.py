@@ -92,24 +92,30 @@ def test_the_wire_imports_nothing_of_ours_and_only_pydantic(imports):
 
 
 @pytest.mark.parametrize(
-    ("external", "owner"),
+    ("external", "owners"),
     [
-        ("aio_pika", "backtalk.transport.rabbitmq"),
-        ("aiormq", "backtalk.transport.rabbitmq"),
-        ("pamqp", "backtalk.transport.rabbitmq"),
-        ("openai", "backtalk.runtime.openai_client"),
-        ("redis", "backtalk.runtime.redis_line"),
+        ("aio_pika", ["backtalk.transport.rabbitmq"]),
+        ("aiormq", ["backtalk.transport.rabbitmq"]),
+        ("pamqp", ["backtalk.transport.rabbitmq"]),
+        ("openai", ["backtalk.runtime.openai_client"]),
+        ("redis", ["backtalk.runtime.redis_line"]),
+        # spans of workers, and the span that a caller of a client is in
+        ("opentelemetry", ["backtalk.runtime.otel_tracing", "backtalk.client.traces"]),
     ],
 )
-def test_each_library_of_the_outside_has_one_owner(imports, external, owner):
-    """One package knows AMQP, one module knows the SDK."""
+def test_each_library_of_the_outside_has_one_owner(imports, external, owners):
+    """One package knows AMQP, one module knows the SDK; on either side of the queues one knows OpenTelemetry."""
     if external in imports.modules:
         found = importers(imports, external)
-        assert {name for name in found if name != owner and not name.startswith(f"{owner}.")} == set()
+        assert {
+            name for name in found if not f"{name}.".startswith(tuple(f"{one}." for one in owners))
+        } == set()
 
 
 @pytest.mark.parametrize("module", PURE)
-@pytest.mark.parametrize("external", ["aio_pika", "openai", "redis", "pydantic_settings", "structlog"])
+@pytest.mark.parametrize(
+    "external", ["aio_pika", "openai", "opentelemetry", "redis", "pydantic_settings", "structlog"]
+)
 def test_the_work_itself_knows_no_transport_no_sdk_and_no_settings(imports, module, external):
     """Not even by way of another module."""
     assert external not in imports.find_upstream_modules(module)

@@ -41,6 +41,7 @@ from backtalk.runtime.child import Command
 from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.serving import Standing, serve
 from backtalk.runtime.settings import EndpointSettings, Settings
+from backtalk.runtime.tracing import NO_TRACING
 from backtalk.transport.rabbitmq import declare
 from backtalk.transport.topology import Names, topology
 from backtalk.wire.kinds import BACKWARD, FORWARD
@@ -123,7 +124,13 @@ class Stage:
     # ---- what runs
 
     async def worker(
-        self, role: str = "forward", *, handle: Any = None, store: Any = None, **settings: Any
+        self,
+        role: str = "forward",
+        *,
+        handle: Any = None,
+        store: Any = None,
+        tracing=NO_TRACING,
+        **settings: Any,
     ) -> Worker:
         """Start a worker; it is ready when this returns, and drained at the end of the test."""
         told = self.settings(**settings)
@@ -137,7 +144,7 @@ class Stage:
                 partial(differentiate, backward_model=told.backward_model, policy=told.policy),
             ),
         }[role]
-        return await self._open.enter_async_context(_running(kind, handle or usual, told, store))
+        return await self._open.enter_async_context(_running(kind, handle or usual, told, store, tracing))
 
     def settings(self, **given: Any) -> Settings:
         endpoint = EndpointSettings(base_url=self.model.base_url)
@@ -350,7 +357,7 @@ def _properties(given: Mapping[str, Any]) -> spec.Basic.Properties:
 
 
 @asynccontextmanager
-async def _running(kind, handle, settings: Settings, store) -> AsyncIterator[Worker]:
+async def _running(kind, handle, settings: Settings, store, tracing) -> AsyncIterator[Worker]:
     stop, ready, standing, metrics = asyncio.Event(), asyncio.Event(), Standing(), Metrics(kind.role)
     # a process of its own for a message knows the settings by its environment
     child = Command((sys.executable, "-m", f"{kind.role}_worker", "--alone"), _environment(settings))
@@ -365,6 +372,7 @@ async def _running(kind, handle, settings: Settings, store) -> AsyncIterator[Wor
             ready=ready.set,
             store=store,
             metrics=metrics,
+            tracing=tracing,
         )
     )
     waiting = asyncio.ensure_future(ready.wait())
@@ -512,7 +520,7 @@ def clean_environment() -> Iterator[None]:
     """No setting of the user's reaches a test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("BACKTALK_", "OPENAI_")) and name != "BACKTALK_TEST_AMQP_URL":
+            if name.startswith(("BACKTALK_", "OPENAI_", "OTEL_")) and name != "BACKTALK_TEST_AMQP_URL":
                 patch.delenv(name)
         yield
 

@@ -107,3 +107,21 @@ def test_headers_that_leave_no_room_for_ours_are_let_go():
     assert padded.republished("1").headers == {"x-backtalk-attempt": 2, "traceparent": "00"}
     many = Envelope(b"", headers={f"x-backtalk-{at}": "x" * 100 for at in range(1000)})
     assert many.republished("1").headers == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, {}),
+        (
+            {"traceparent": "00-1", "tracestate": "a=b", "x-other": "c"},
+            {"traceparent": "00-1", "tracestate": "a=b"},
+        ),
+        ({"traceparent": 1, "tracestate": None}, {}),
+        ({"traceparent": "00-1", "tracestate": "x" * 100_000}, {"traceparent": "00-1"}),
+    ],
+    ids=["none", "both", "no texts", "too long"],
+)
+def test_what_a_sender_says_of_its_trace(given, told):
+    """Answers bear it, so it has to fit beside their own headers."""
+    assert Envelope(b"", headers=given).trace == told

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from backtalk.client.inbox import AnyAnswer, read
 from backtalk.client.runs import Runs
@@ -15,13 +16,15 @@ from backtalk.wire.chunk import CHUNK_TYPE, CompletionChunk
 from backtalk.wire.codec import decode, unpack
 from backtalk.wire.errors import Refused
 
+Heard: TypeAlias = Callable[[AnyAnswer, Envelope], None]
 _log = logging.getLogger(__name__)
 
 
 class Call:
     """One request in flight; its chunks are kept only for a call that streams them."""
 
-    def __init__(self, *, streams: bool) -> None:
+    def __init__(self, heard: Heard, *, streams: bool) -> None:
+        self._heard = heard
         # new each time, so that two calls with one id do not take each other's answer
         self.correlation_id = uuid.uuid4().hex
         self._streams = streams
@@ -44,7 +47,10 @@ class Call:
 
     async def answer(self) -> AnyAnswer:
         """Wait for the answer; raises Refused where what came is none."""
-        return read(await self._answer)
+        envelope = await self._answer
+        answer = read(envelope)
+        self._heard(answer, envelope)
+        return answer
 
     async def chunk(self) -> CompletionChunk | None:
         """Wait for the next chunk that counts; None says that there are no more."""
@@ -56,16 +62,20 @@ class Call:
 
 
 class Calls:
-    """The calls in flight by their correlation ids. An answer that nobody waits for is a repeat, or came too late."""
+    """The calls in flight by their correlation ids. An answer that nobody waits for is a repeat, or came too late.
 
-    def __init__(self) -> None:
+    `heard` is told of each answer.
+    """
+
+    def __init__(self, heard: Heard = lambda _, __: None) -> None:
+        self._heard = heard
         self._calls: dict[str, Call] = {}
         self._acks: set[asyncio.Task[bool]] = set()
 
     @contextmanager
     def begun(self, *, streams: bool = False) -> Iterator[Call]:
         """Begin a call, and let go of it in the end, answered or not."""
-        call = Call(streams=streams)
+        call = Call(self._heard, streams=streams)
         self._calls[call.correlation_id] = call
         try:
             yield call

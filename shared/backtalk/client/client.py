@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from backtalk.client.calls import Calls
 from backtalk.client.inbox import AnyAnswer, Inbox
 from backtalk.client.split import parts_of, together, whole
+from backtalk.client.traces import Traces
 from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError, Unroutable
 from backtalk.transport.rabbitmq import Broker, connect
 from backtalk.transport.topology import DEFAULT_URL, Names, reply_queue
@@ -51,7 +52,8 @@ class Client:
         self._names = Names(namespace or os.environ.get("BACKTALK_NAMESPACE") or "backtalk")
         self._patience = patience
         self._open = AsyncExitStack()
-        self._calls = Calls()
+        self._traces = Traces()
+        self._calls = Calls(self._traces.heard)
         self._reply_to = self._names.replies(uuid.uuid4().hex)
         self._declared: set[str] = set()
         self._broker: Broker | None = None
@@ -202,7 +204,7 @@ class Client:
         The stream is durable: it waits for its reader. An answer is acknowledged when the loop asks for the next
         one, and comes again if it never does. Repeats are dropped.
         """
-        inbox = Inbox()
+        inbox = Inbox(self._traces.heard)
         await self._declare_once(name)
         consumer = await self._live.consume(self._names.replies(name), inbox.deliver, prefetch=_PREFETCH)
         try:
@@ -239,7 +241,7 @@ class Client:
             content_type="application/json",
             content_encoding=encoding,
             timestamp=time.time(),
-            headers={ACCEPT_ENCODING: "gzip"},
+            headers={ACCEPT_ENCODING: "gzip", **self._traces.headers(request)},
         )
         await self._live.publish(envelope, key=self._names.work(kind.role), patience=self._patience)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeAlias
 
 from backtalk.transport.envelope import Delivery, Envelope
@@ -31,9 +31,10 @@ def read(envelope: Envelope) -> AnyAnswer:
 
 
 class Inbox:
-    """Answers as they come, without the repeats; remembers the last 100,000 ids."""
+    """Answers as they come, without the repeats; remembers the last 100,000 ids. `heard` is told of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[AnyAnswer, Envelope], None] = lambda _, __: None) -> None:
+        self._heard = heard
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -64,4 +65,5 @@ class Inbox:
         self._seen[seen] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
+        self._heard(answer, envelope)
         return answer

@@ -6,6 +6,7 @@ Streams take the SDK as a whole.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Self
@@ -29,21 +30,28 @@ _TROUBLE: Final = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OS
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A named OpenAI-compatible server; `timeout` is for one call, in seconds."""
+    """A named OpenAI-compatible server; `timeout` is for one call, in seconds.
+
+    With `traced` it is told of the trace that a call belongs to.
+    """
 
     name: str
     base_url: str | None
     api_key: str | None
     concurrency: int
     timeout: float
+    traced: bool = False
 
 
 class OpenAIClient:
-    """Asks one endpoint once. Raises Refused, Unavailable, and BadBody for a 200 that is no completion."""
+    """Asks one endpoint once. Raises Refused, Unavailable, and BadBody for a 200 that is no completion.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    `trace` returns the headers that tell an endpoint of the trace.
+    """
+
+    def __init__(self, endpoint: Endpoint, trace: Callable[[], Mapping[str, str]] = dict) -> None:
         self._name, self._secret = endpoint.name, endpoint.api_key or ""
-        self._http = _http(endpoint)
+        self._http = _http(endpoint, trace)
         self._sdk = _sdk(endpoint, self._http)
         # whole, and once: the SDK takes longer to join it than we take to name it
         self._url = httpx2.URL(f"{self._sdk.base_url}chat/completions")
@@ -197,7 +205,7 @@ def _sdk(endpoint: Endpoint, http: httpx2.AsyncClient) -> _Sdk:
     )
 
 
-def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
+def _http(endpoint: Endpoint, trace: Callable[[], Mapping[str, str]]) -> httpx2.AsyncClient:
     limits = httpx2.Limits(
         max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency
     )
@@ -206,5 +214,15 @@ def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
         timeout=endpoint.timeout,
         # a redirect could carry the key somewhere else
         follow_redirects=False,
-        event_hooks={"response": [bounded(endpoint.name)]},
+        event_hooks={
+            "request": [_telling(trace)] if endpoint.traced else [],
+            "response": [bounded(endpoint.name)],
+        },
     )
+
+
+def _telling(trace: Callable[[], Mapping[str, str]]) -> Callable[[httpx2.Request], Awaitable[None]]:
+    async def tell(request: httpx2.Request) -> None:
+        request.headers.update(trace())
+
+    return tell

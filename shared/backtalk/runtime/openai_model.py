@@ -17,6 +17,7 @@ from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.model import Completion, Listener
 from backtalk.runtime.openai_client import Endpoint
 from backtalk.runtime.route import TOO_MANY, Route
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.traffic import LONGEST_PAUSE
 from backtalk.wire.errors import Closed, Refused, Unavailable, invalid
 
@@ -34,9 +35,12 @@ class OpenAIModel:
         endpoints: Mapping[str, Endpoint],
         changed: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         counts = metrics or Metrics("")
-        self._routes = {name: Route(endpoint, changed, counts) for name, endpoint in endpoints.items()}
+        self._routes = {
+            name: Route(endpoint, changed, counts, tracing) for name, endpoint in endpoints.items()
+        }
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -70,7 +74,7 @@ class OpenAIModel:
         content = to_json(body if listener is None else _streaming(body))
         for attempt in count(1):
             try:
-                return Completion(await route.once(content, model, owner, listener))
+                return Completion(await route.once(content, model, owner, listener, resent=attempt - 1))
             except BadBody as error:
                 if attempt > 1:
                     raise error.rejected() from error

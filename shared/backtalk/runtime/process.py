@@ -20,6 +20,7 @@ from backtalk.runtime.serving import Standing, on_signals, serve, work_alone
 from backtalk.runtime.settings import Settings
 from backtalk.runtime.settings_told import explain, table
 from backtalk.runtime.telemetry import configure, log
+from backtalk.runtime.tracing import NO_TRACING, Tracing, tracing_for
 from backtalk.runtime.worker import Handler
 from backtalk.transport.envelope import BadAddress, BrokerUnreachable, TopologyMismatch
 from backtalk.wire.kinds import AnswerT, Kind, RequestT
@@ -42,6 +43,7 @@ settings (environment variables) [default]:
 {table}
   OPENAI_BASE_URL, OPENAI_API_KEY the default endpoint, named "openai"
   BACKTALK_SECRETS_DIR            folder of files that hold what is not in the environment [/run/secrets]
+  OTEL_EXPORTER_OTLP_ENDPOINT     collector that gets the traces, by HTTP; OTEL_… as everywhere [none]
 
 exit codes:
   0 drained after SIGTERM or SIGINT    2 bad settings    3 a queue is missing, or has other arguments
@@ -65,18 +67,27 @@ def main(
         return BAD_SETTINGS
     try:
         handle = handler(settings)
+        tracing = tracing_for(kind.role, settings.named_endpoints().values())
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return BAD_SETTINGS
     configure(settings.log_level, settings.log_format)
-    log.info("starting", role=kind.role, version=version("backtalk"), **settings.describe())
+    log.info(
+        "starting",
+        role=kind.role,
+        version=version("backtalk"),
+        **settings.describe(),
+        traces=tracing is not NO_TRACING,
+    )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_signal(kind, handle, settings, alone=alone))
+            runner.run(_until_signal(kind, handle, settings, tracing, alone=alone))
     except tuple(_FAILURES) as error:
         code, event, remedy = _FAILURES[type(error)]
         log.error(event, problem=str(error), remedy=remedy)
         return code
+    finally:
+        tracing.close()
     return DRAINED
 
 
@@ -84,6 +95,7 @@ async def _until_signal(
     kind: Kind[RequestT, AnswerT],
     handle: Handler[RequestT, AnswerT],
     settings: Settings,
+    tracing: Tracing,
     *,
     alone: bool,
 ) -> None:
@@ -91,14 +103,23 @@ async def _until_signal(
     heart = Heart()
     async with heart.beating(settings.hang_seconds):
         if alone:
-            await work_alone(kind, handle, settings, stop=stop)
+            await work_alone(kind, handle, settings, stop=stop, tracing=tracing)
             return
         # as we were started ourselves
         again = Command((sys.executable, *sys.orig_argv[1:], _ALONE))
         standing, metrics = Standing(), Metrics(kind.role)
         metrics.watch_loop(heart.lag)
         with _health(settings, heart, standing, metrics):
-            await serve(kind, handle, settings, child=again, stop=stop, standing=standing, metrics=metrics)
+            await serve(
+                kind,
+                handle,
+                settings,
+                child=again,
+                stop=stop,
+                standing=standing,
+                metrics=metrics,
+                tracing=tracing,
+            )
 
 
 def _health(

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from backtalk.runtime.emit import Emitter, NotTaken
 from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.telemetry import log
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.transport.envelope import (
     ACCEPT_ENCODING,
     ATTEMPT,
@@ -54,10 +55,16 @@ class Replies:
     """The outgoing side of one kind of work."""
 
     def __init__(
-        self, broker: Broker, names: Names, kind: Kind[RequestT, AnswerT], metrics: Metrics | None = None
+        self,
+        broker: Broker,
+        names: Names,
+        kind: Kind[RequestT, AnswerT],
+        metrics: Metrics | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._broker = broker
         self._metrics = metrics or Metrics(kind.role)
+        self._tracing = tracing
         self._names = names
         self._role = kind.role
         self._answer_type = kind.answer_type
@@ -76,12 +83,14 @@ class Replies:
         """Publish an answer until it is confirmed: to its address, else where unclaimed answers are kept."""
         answer, packed = _fitting(answer, compress=_accepts_gzip(to))
         reply_to = self._address(to)
-        message = _message(self._answer_type, answer_id(key, reply_to), packed, to=to, id=id)
-        if reply_to and await self._delivered(message, reply_to):
-            return
-        address = {REPLY_TO: to.reply_to} if to.reply_to else {}
-        kept = replace(message, headers={**message.headers, **address})
-        await self._insist(kept, exchange=self._names.results, key=f"{self._role}.{answer.status}")
+        with self._tracing.sending(reply_to or self._names.results, to) as trace:
+            message = _message(self._answer_type, answer_id(key, reply_to), packed, to=to, id=id)
+            traced = replace(message, headers={**message.headers, **trace}) if trace else message
+            if reply_to and await self._delivered(traced, reply_to):
+                return
+            address = {REPLY_TO: to.reply_to} if to.reply_to else {}
+            kept = replace(traced, headers={**traced.headers, **address})
+            await self._insist(kept, exchange=self._names.results, key=f"{self._role}.{answer.status}")
 
     def emitter(self, *, to: Envelope, id: str) -> Emitter:
         """Return the way out for the partial output of a request; without an address it leads nowhere."""

@@ -12,6 +12,7 @@ from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.model import Listener
 from backtalk.runtime.openai_client import Endpoint, OpenAIClient, late
 from backtalk.runtime.telemetry import log
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.traffic import Traffic
 from backtalk.transport.ending import ended
 from backtalk.wire.errors import Closed, Code, Refused, Unavailable
@@ -24,10 +25,17 @@ LONGEST_PROBE_SECONDS: Final = 60.0
 class Route:
     """Asks one endpoint once, when it is the caller's turn. Raises what the client raises, and Closed."""
 
-    def __init__(self, endpoint: Endpoint, changed: Callable[[], None], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        changed: Callable[[], None],
+        metrics: Metrics,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
         self._name = endpoint.name
         self._timeout = endpoint.timeout
-        self._client = OpenAIClient(endpoint)
+        self._tracing = tracing
+        self._client = OpenAIClient(endpoint, tracing.headers)
         self._traffic = Traffic(endpoint.concurrency, changed)
         self._key = Key(self._client.probe)
         self._probing: asyncio.Task[None] | None = None
@@ -49,12 +57,16 @@ class Route:
         return self._traffic.closed
 
     async def once(
-        self, content: bytes, model: str, owner: Hashable, listener: Listener | None
+        self, content: bytes, model: str, owner: Hashable, listener: Listener | None, *, resent: int = 0
     ) -> dict[str, Any]:
-        """Send a body when the endpoint has a place for it, and return the completion."""
+        """Send a body when the endpoint has a place for it, and return the completion.
+
+        It was `resent` so many times before.
+        """
         entered = await self._traffic.enter(owner)
         try:
-            completion = await self._measured(content, model, listener)
+            with self._tracing.posting(self._name, resent):
+                completion = await self._measured(content, model, listener)
         except Unavailable as error:
             if error.error.details.get("status") == TOO_MANY:
                 self._limited(owner, entered, error.retry_after)

@@ -28,6 +28,7 @@ from backtalk.runtime.settle import Patience
 from backtalk.runtime.store import NoStore, Store
 from backtalk.runtime.suspects import Suspects
 from backtalk.runtime.telemetry import log
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.undertaker import Undertaker
 from backtalk.runtime.valve import Valve
 from backtalk.runtime.worker import LAST_WORDS_SECONDS, Handler, Worker
@@ -85,11 +86,12 @@ async def bench(
     *,
     waits: bool = True,
     metrics: Metrics | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> AsyncIterator[Bench[RequestT, AnswerT]]:
     """Open everything; the `store` is that of the settings if none is given."""
     counts = metrics or Metrics(kind.role)
     valve = Valve(lambda: not adapter.closed)
-    adapter = OpenAIModel(settings.named_endpoints(), valve.changed, counts)
+    adapter = OpenAIModel(settings.named_endpoints(), valve.changed, counts, tracing)
     names = Names(settings.namespace)
     url = settings.amqp_url.get_secret_value()
     async with (
@@ -98,7 +100,7 @@ async def bench(
         connect(url, name=f"backtalk {kind.role}-worker", patience=settings.connect_seconds) as broker,
     ):
         counts.watch_store(remembered.told)
-        replies = Replies(broker, names, kind, counts)
+        replies = Replies(broker, names, kind, counts, tracing)
         worker = Worker(
             kind,
             handle,
@@ -109,6 +111,7 @@ async def bench(
             patience=Patience(settings.max_attempts, settings.max_age_seconds, waits),
             intake=Intake(kind, settings.limits(), settings.max_bytes_at_once, settings.policy),
             metrics=counts,
+            tracing=tracing,
         )
         yield Bench(broker, names, replies, worker, valve, remembered)
 
@@ -124,6 +127,7 @@ async def serve(
     ready: Callable[[], None] = lambda: None,
     store: Store | None = None,
     metrics: Metrics | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> None:
     """Consume until told to stop, then drain; suspects are worked on in processes that `child` starts."""
     names = Names(settings.namespace)
@@ -131,7 +135,7 @@ async def serve(
     await agree(settings.amqp_url.get_secret_value(), topology(names), patience=settings.connect_seconds)
     metrics = metrics or Metrics(kind.role)
     metrics.watch_consumer(standing.conditions)
-    async with bench(kind, handle, settings, store, metrics=metrics) as at:
+    async with bench(kind, handle, settings, store, metrics=metrics, tracing=tracing) as at:
         standing.broker, standing.valve = at.broker, at.valve
         longest = settings.job_budget_seconds + settings.drain_seconds + CHILD_SECONDS
         suspects = Suspects(kind, at.replies, Child(child, longest), metrics)
@@ -169,11 +173,12 @@ async def work_alone(
     settings: Settings,
     *,
     stop: asyncio.Event,
+    tracing: Tracing = NO_TRACING,
 ) -> None:
     """Work on the one message that the worker hands over, and tell it when that is settled."""
     give_way()
     source = sys.stdin.buffer
-    async with bench(kind, handle, settings, waits=False) as at:
+    async with bench(kind, handle, settings, waits=False, tracing=tracing) as at:
         envelope = read(source)
         end_with(source)
         settled = asyncio.Event()

@@ -114,6 +114,9 @@ class Settings(Bounds):
     tool_templates: Path | None = Field(
         None, description="folder of templates that replace the words for tools"
     )
+    trace_endpoints: bool = Field(
+        default=False, description="tell endpoints of the trace a call belongs to, by the header traceparent"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "console"] = Field("json", description="form of the log lines")
 
@@ -190,6 +193,7 @@ class Settings(Bounds):
                 api_key=key(endpoint.api_key_env) if endpoint.api_key_env else None,
                 concurrency=endpoint.concurrency or self.model_concurrency,
                 timeout=self.model_timeout_seconds,
+                traced=self.trace_endpoints,
             )
             for name, endpoint in self._all_endpoints().items()
         }

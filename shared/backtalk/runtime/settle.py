@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from backtalk.transport.topology import RUNGS, rung_for
 
@@ -65,6 +65,8 @@ class HandBack:
 
 
 Action: TypeAlias = Reply | Rung | HandBack
+# as logs and traces call them
+TOLD: Final = {Reply: "answered", Rung: "put off", HandBack: "handed back"}
 
 
 def decide(outcome: Outcome, standing: Standing, patience: Patience) -> Action:

@@ -10,6 +10,7 @@ from typing import Any
 
 from backtalk.runtime.model import Adapter, Completion, Listener
 from backtalk.runtime.store import NOTHING, Record
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.wire.errors import BacktalkError, Code, Refused, Stopped, Unavailable
 
 
@@ -47,8 +48,9 @@ class View:
     What `record` has of an earlier try is not asked again; it counts as paid.
     """
 
-    def __init__(self, adapter: Adapter, limit: Limit) -> None:
+    def __init__(self, adapter: Adapter, limit: Limit, tracing: Tracing = NO_TRACING) -> None:
         self._adapter = adapter
+        self._tracing = tracing
         self._limit = limit
         self._waits: set[asyncio.Timeout] = set()
         self.record: Record = NOTHING
@@ -66,8 +68,10 @@ class View:
         if recalled := self.record.recall(entry):
             self.paid += 1
             return recalled
-        async with self.waiting("the endpoint did not answer"):
-            completion = await self._adapter.complete(endpoint, body, self, listener)
+        with self._tracing.calling(endpoint, body, place, streams=listener is not None) as told:
+            async with self.waiting("the endpoint did not answer"):
+                completion = await self._adapter.complete(endpoint, body, self, listener)
+            told(completion.body)
         self.paid += 1
         # not under the limit: what was paid a moment before it is remembered as well
         await self.record.remember(entry, completion)

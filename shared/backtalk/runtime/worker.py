@@ -21,9 +21,10 @@ from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.model import Adapter, Model
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
-from backtalk.runtime.settle import Action, HandBack, Outcome, Patience, Reply, Rung, decide
+from backtalk.runtime.settle import TOLD, Action, HandBack, Outcome, Patience, Reply, Rung, decide
 from backtalk.runtime.store import Store, finish, finished
 from backtalk.runtime.telemetry import log
+from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.view import View, stopped
 from backtalk.runtime.works import Work, Works
 from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
@@ -60,6 +61,7 @@ class Worker(Generic[RequestT, AnswerT]):
         patience: Patience,
         intake: Intake[RequestT, AnswerT] | None = None,
         metrics: Metrics | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._kind = kind
         self._handle = handle
@@ -69,6 +71,7 @@ class Worker(Generic[RequestT, AnswerT]):
         self._budget = budget
         self._patience = patience
         self._intake = intake or Intake(kind)
+        self._tracing = tracing
         self._works: Works[AnswerT] = Works(self._intake.room.leave)
         self._views: dict[View, str] = {}
         self._cancelled = Cancelled()
@@ -78,7 +81,7 @@ class Worker(Generic[RequestT, AnswerT]):
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a delivery in; everything after happens in a task of the worker's own."""
-        task = asyncio.get_running_loop().create_task(self._settle(delivery))
+        task = asyncio.get_running_loop().create_task(self._traced(delivery))
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
 
@@ -99,11 +102,16 @@ class Worker(Generic[RequestT, AnswerT]):
             if worked_on == id:
                 view.end(cancelled)
 
+    async def _traced(self, delivery: Delivery) -> None:
+        with self._tracing.processing(delivery):
+            await self._settle(delivery)
+
     async def _settle(self, delivery: Delivery) -> None:
         began = self._metrics.took(delivery)
         opened = identify(delivery)
         # this task is the delivery's own, so what is bound to its context ends with it
-        bind_contextvars(job=opened.id, attempt=delivery.envelope.attempt, queue=delivery.queue)
+        told = {"job": opened.id, "attempt": delivery.envelope.attempt, "queue": delivery.queue}
+        bind_contextvars(**told, **self._tracing.ids())
         if opened.key not in self._works and self._replies.isolates(delivery):
             await self._isolate(opened)
             return
@@ -114,6 +122,7 @@ class Worker(Generic[RequestT, AnswerT]):
             answer, ended = await self._result(opened, work)
             action = decide(ended, standing(delivery.envelope), self._patience)
             await self._execute_once(action, opened, work, answer, began)
+            self._tracing.settled(TOLD[type(action)], answer)
             seconds = time.monotonic() - began
             acked = await delivery.ack() and await delivery.acked()
         except Exception:  # noqa: BLE001
@@ -124,7 +133,7 @@ class Worker(Generic[RequestT, AnswerT]):
             # what was put off or handed back comes again as a message of its own, to be worked on anew
             self._works.leave(opened.key, work, keep=not acked and not isinstance(action, Rung | HandBack))
         log.info(
-            _TOLD[type(action)],
+            TOLD[type(action)],
             status=answer.status,
             code=answer.error and answer.error.code.value,
             acked=acked,
@@ -137,10 +146,10 @@ class Worker(Generic[RequestT, AnswerT]):
             await self._replies.isolate(opened.delivery.envelope.republished(opened.id))
             acked = await opened.delivery.ack()
         except Exception:  # noqa: BLE001
-            # not acknowledged, as below
             log.exception("isolating failed")
             return
         self._metrics.isolated()
+        self._tracing.settled("isolated")
         log.warning("isolated", acked=acked)
 
     def _join(self, opened: Opened) -> Work[AnswerT]:
@@ -163,7 +172,9 @@ class Worker(Generic[RequestT, AnswerT]):
     async def _result(self, opened: Opened, work: Work[AnswerT]) -> tuple[AnswerT, Outcome]:
         """Do the work for the first delivery of it; the others wait for what comes out."""
         if work.waiting > 1 or work.done.done():
+            self._tracing.joined(work.trace)
             return await asyncio.shield(work.done)
+        work.trace = self._tracing.here()
         result = await self._work(opened)
         work.done.set_result(result)
         return result
@@ -182,7 +193,7 @@ class Worker(Generic[RequestT, AnswerT]):
         try:
             request = self._intake.request(opened)
             metadata = request.body.backtalk.metadata
-            view = View(self._adapter, limit(request.body.backtalk.deadline, budget))
+            view = View(self._adapter, limit(request.body.backtalk.deadline, budget), self._tracing)
             self._views[view] = request.id
             answer = await self._answer(request, view, opened.delivery.envelope)
             return answer, outcome(view, answer.status)
@@ -224,8 +235,7 @@ class Worker(Generic[RequestT, AnswerT]):
         self, action: Action, opened: Opened, work: Work[AnswerT], answer: AnswerT, began: float
     ) -> None:
         """Settle each message once: one that was redelivered meanwhile is the same, one that was sent again is not."""
-        envelope = opened.delivery.envelope
-        address = (envelope.reply_to, envelope.correlation_id)
+        address = (opened.delivery.envelope.reply_to, opened.delivery.envelope.correlation_id)
         async with work.settling:
             if not (opened.delivery.redelivered and address in work.settled):
                 await self._execute(action, opened, answer)
@@ -244,6 +254,3 @@ class Worker(Generic[RequestT, AnswerT]):
                 await self._replies.rung(envelope.republished(opened.id, **again), name)
             case HandBack():
                 await self._replies.hand_back(envelope.republished(opened.id), opened.delivery.queue)
-
-
-_TOLD: Final = {Reply: "answered", Rung: "put off", HandBack: "handed back"}

@@ -21,6 +21,8 @@ class Work(Generic[AnswerT]):
     done: asyncio.Future[tuple[AnswerT, Outcome]]
     waiting: int = 0
     kept: bool = False
+    # where it is done, for those that join it
+    trace: str | None = None
     settled: set[tuple[str | None, str | None]] = field(default_factory=set)
     settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 

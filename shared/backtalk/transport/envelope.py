@@ -16,7 +16,10 @@ SUSPECT: Final = "x-backtalk-suspect"
 # of the broker; before a redelivery it may be the sender's own invention
 _DELIVERY_COUNT: Final = "x-delivery-count"
 DEADLY: Final = 2
-_TRACING: Final = frozenset({"traceparent", "tracestate"})
+TRACEPARENT: Final = "traceparent"
+# other traces that a message goes back to: their traceparents, with spaces between
+TRACE_LINKS: Final = "x-backtalk-trace-links"
+_TRACING: Final = (TRACEPARENT, "tracestate")
 _OURS: Final = "x-backtalk-"
 
 
@@ -73,6 +76,15 @@ class Envelope:
         """How many times this message was put on a rung before; what is no number counts as never."""
         value = self.headers.get(ATTEMPT, 0)
         return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """Return what its sender says of the trace it belongs to; no more than fits into the frame of an answer."""
+        return {
+            name: value
+            for name in _TRACING
+            if isinstance(value := self.headers.get(name), str) and len(value) < _MAX_TEXT
+        }
 
     def republished(self, message_id: str, **headers: Any) -> Envelope:
         """Return the message as Backtalk sends it on: nothing of the broker's or the sender's that could harm.
