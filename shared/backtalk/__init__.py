@@ -52,7 +52,7 @@ _NAMES: Final = {
     "backtalk.functional": ("FunctionFailed", "function"),
     "backtalk.models": ("get_backward_model_client", "set_backward_model_client"),
 }
-_MODULES: Final = ("cognitive", "functional", "models", "optim")
+_MODULES: Final = ("cognitive", "data", "functional", "models", "optim", "trainer")
 _OWNERS: Final = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "close",
     "cognitive",
     "connect",
+    "data",
     "enable_grad",
     "function",
     "functional",
@@ -84,6 +85,7 @@ __all__ = [
     "save",
     "set_backward_model_client",
     "set_grad_enabled",
+    "trainer",
 ]
 
 

@@ -9,7 +9,7 @@ import structlog
 
 import backtalk
 
-PACKAGES = ("autodiff", "cognitive", "models", "optim")
+PACKAGES = ("autodiff", "cognitive", "data", "models", "optim", "trainer")
 MODULES = (
     "backtalk.functional",
     "backtalk.checkpoint",
@@ -59,7 +59,9 @@ def test_what_a_program_uses_has_an_example(name):
     assert ">>>" in getattr(backtalk, name).__doc__
 
 
-@pytest.mark.parametrize("package", ["functional", "cognitive", "optim", "models", "autodiff"])
+@pytest.mark.parametrize(
+    "package", ["functional", "cognitive", "data", "optim", "models", "autodiff", "trainer"]
+)
 def test_every_public_name_says_what_it_is(package):
     """Whatever a package exports has a docstring of its own."""
     module = importlib.import_module(f"backtalk.{package}")

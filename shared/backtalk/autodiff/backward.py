@@ -13,6 +13,7 @@ from backtalk.autodiff.variable import Gradient, Variable
 from backtalk.autodiff.warn import warn
 from backtalk.client import Client, Refused, TooLarge
 from backtalk.models.backward import BackwardModelClient, chosen
+from backtalk.models.client import ModelClient
 from backtalk.wire.codec import validate
 from backtalk.wire.errors import Code, invalid
 from backtalk.wire.evaluations import explains_itself
@@ -80,8 +81,8 @@ class _Pass:
 
     def finish(self, answer: Gradients) -> None:
         """Give every handle its gradients, in order, and let go of the graph."""
-        if self.model is not None:
-            self.model.spend(answer.usage, calls=answer.usage.get("calls", 0))
+        # the workers' own choice is of unknown price
+        (self.model or ModelClient()).spend(answer.usage, calls=answer.usage.get("calls", 0))
         answer.raise_for_status()
         starts = _starts(self.graph)
         for id, handle in self.wanted.items():

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from backtalk.models.usage import Usage
+from backtalk.models.usage import COUNTS, Usage
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
 
 _SECRETS: Final = frozenset(
@@ -45,7 +45,8 @@ class ModelClient:
 
     def spend(self, used: Mapping[str, Any], *, model: str | None = None, calls: int = 1) -> None:
         """Add what some calls have used."""
-        self.usage.add(used, endpoint=self.endpoint, model=model or self.model, calls=calls)
+        for usage in (self.usage, *COUNTS.of(self)):
+            usage.add(used, endpoint=self.endpoint, model=model or self.model, calls=calls)
 
     def get_usage(self) -> dict[str, Any]:
         """Return tokens with their details, `calls`, and `cost` as `{"amount": dollars or None, "currency": "USD"}`.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final, Self
 
@@ -53,6 +54,36 @@ class Usage:
             kept = {name: value for name, value in self.__dict__.items() if name != "_lock"}
             copied.__dict__.update(copy.deepcopy(kept, memo))
         return copied
+
+
+class Counts:
+    """The totals that are being kept of all calls of the process, or of those of some clients."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[tuple[Usage, tuple[object, ...] | None], ...] = ()
+
+    @contextmanager
+    def counted(self, clients: Iterable[object] | None = None) -> Iterator[Usage]:
+        """Count what is used within a block, in any thread: by these clients, by default by all."""
+        one = (Usage(), None if clients is None else tuple(clients))
+        with self._lock:
+            self._kept += (one,)
+        try:
+            yield one[0]
+        finally:
+            with self._lock:
+                self._kept = tuple(kept for kept in self._kept if kept is not one)
+
+    def of(self, client: object) -> Iterator[Usage]:
+        """Yield the totals that a call of this client belongs to."""
+        for usage, clients in self._kept:
+            if clients is None or any(one is client for one in clients):
+                yield usage
+
+
+COUNTS: Final = Counts()
+counted = COUNTS.counted
 
 
 def price(used: Mapping[str, Any], *, endpoint: str, model: str | None) -> Decimal | None:
