@@ -18,6 +18,12 @@ Target: TypeAlias = "Scalar | Sequence[Scalar] | Variable | None"
 Evaluated: TypeAlias = tuple[Variable, Variable]
 
 
+class Evaluation(Variable):
+    """How good a prediction is: a Variable. `scores` are those of its items, None where one failed."""
+
+    scores: tuple[Score | None, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """What is measured, in words; when that is a success; and how the scores of a batch become one."""
@@ -132,7 +138,10 @@ def recorded_evaluation(
         reduction=measure.reduction if batch else None,
         **fields,
     )
-    return score, explanation
+    read = score.read()
+    evaluation = Evaluation.written(read.value, read.step)
+    evaluation.scores = scores
+    return evaluation, explanation
 
 
 def _words(words: str | Variable | None) -> str | None:

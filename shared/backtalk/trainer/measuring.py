@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Literal, Protocol
 
+from backtalk.autodiff.mode import no_grad
 from backtalk.cognitive import Module
 from backtalk.models.client import ModelClient
 from backtalk.models.usage import Usage, counted
@@ -108,11 +109,12 @@ class Measuring:
 
 @contextmanager
 def used(agent: Module) -> Iterator[None]:
-    """Let a program know that it is in use, and not being trained; afterwards it is as it was."""
+    """Record nothing, and let a program know that it is in use and not being trained; afterwards it is as it was."""
     before = agent.training
     agent.eval()
     try:
-        yield
+        with no_grad():
+            yield
     finally:
         agent.train(before)
 

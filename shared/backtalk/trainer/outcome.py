@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from backtalk.autodiff.measure import Evaluation
 from backtalk.autodiff.variable import Variable
 
 SCORE: Final = "score"
@@ -46,10 +47,9 @@ class Outcome:
 
 def _score(variable: Variable) -> float | None:
     """Return the mean score of the items, however the evaluation made one of them; None for what is no score."""
-    node = variable.grad_fn
-    scores = getattr(node.operation if node else None, "scores", None)
     data = variable.data
-    found = scores or (data if isinstance(data, list) else [data])
+    listed = data if isinstance(data, list) else [data]
+    found = variable.scores if isinstance(variable, Evaluation) else listed
     there = [float(one) for one in found if isinstance(one, int | float)]
     return sum(there) / len(there) if there else None
 
