@@ -6,15 +6,15 @@ It starts a broker, both workers and a SIMULATED model; OPENAI_BASE_URL in the e
 import argparse
 import asyncio
 import json
+import os
 from pathlib import Path
-
-import leather
 
 from backtalk import Parameter, Variable, connect, set_backward_model_client
 from backtalk import cognitive as cog
 from backtalk.local.stack import stack
 from backtalk.models.openai import OpenAI
 from backtalk.optim import TGD
+from backtalk.trainer import draw
 
 HERE = Path(__file__).parent
 STEPS = 3
@@ -68,21 +68,6 @@ def lines(name):
     return [json.loads(line) for line in (HERE / name).read_text("utf-8").splitlines()]
 
 
-def draw(accuracies, model, path):
-    """Write the learning curve; it has a background of its own, so it is readable on any page."""
-    for text in ("title", "axis_title", "tick"):
-        setattr(leather.theme, f"{text}_font_family", "sans-serif")
-    leather.theme.label_color = leather.theme.axis_title_color = leather.theme.title_color
-    chart = leather.Chart(f"Accuracy on {len(examples()[0])} e-mails, learned from exact matches ({model})")
-    chart.add_x_axis(ticks=range(len(accuracies)), name="steps of the optimizer")
-    chart.add_y_axis(ticks=[0, 0.25, 0.5, 0.75, 1], tick_formatter=lambda value, *_: f"{value:.0%}")
-    chart.add_y_scale(0, 1)
-    chart.add_line(list(enumerate(accuracies)), stroke_color="#377eb8", width=4)
-    drawn = str(chart.to_svg(width=640, height=360))
-    # with a view box, narrow pages shrink it
-    path.write_text(drawn.replace("<svg", '<svg viewBox="0 0 640 360"', 1) + "\n", "utf-8")
-
-
 async def main():
     told = argparse.ArgumentParser(description=__doc__)
     told.add_argument("--model", default="gpt-4o-mini", help="the simulated one takes any name")
@@ -90,13 +75,14 @@ async def main():
         "--out", type=Path, help="where the curve goes: docs/learning.svg, of a real model learning.svg"
     )
     asked = told.parse_args()
-    async with stack(namespace="backtalk-learn") as running:
+    async with stack(namespace=os.environ.get("BACKTALK_NAMESPACE") or "backtalk-learn") as running:
         model = "simulated model" if running.simulated else asked.model
         print("The model is SIMULATED, no real one is asked." if running.simulated else f"Asking {model}.")
         with connect(running.amqp_url, namespace=running.namespace):
             accuracies = await asyncio.to_thread(learn, asked.model)
     out = asked.out or (HERE.parent / "docs/learning.svg" if running.simulated else Path("learning.svg"))
-    draw(accuracies, model, out)
+    title = f"Accuracy on {len(examples()[0])} e-mails, learned from exact matches ({model})"
+    draw({"accuracy": list(enumerate(accuracies))}, out, title=title, percent=True)
     print(f"\nThe learning curve is in {out}.")
 
 

@@ -9,13 +9,13 @@ ROOT = Path(__file__).parents[2]
 ROWS = {
     row.strip(): (of, here)
     for rows, of, here in re.findall(
-        r"^\| ([VGOECMT]\d[^|]*) \| ([^|]*) \| ([^|]*) \|$",
+        r"^\| ([VGOECMTD]\d[^|]*) \| ([^|]*) \| ([^|]*) \|$",
         (ROOT / "docs/afnio.md").read_text("utf-8"),
         re.MULTILINE,
     )
     for row in rows.split(",")
 }
-COUNTS = {"V": 16, "G": 10, "O": 5, "E": 9, "C": 15, "M": 6, "T": 8}
+COUNTS = {"V": 16, "G": 10, "O": 5, "E": 9, "C": 15, "M": 6, "T": 8, "D": 4}
 NAMES = {
     name
     for path in (ROOT / "tests").rglob("test_*.py")

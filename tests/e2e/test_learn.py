@@ -18,10 +18,11 @@ PICTURE = ROOT / "docs" / "learning.svg"
 
 
 @pytest.fixture
-def fresh() -> dict[str, str]:
-    """An environment in which nothing is set up."""
+def fresh(broker, names) -> dict[str, str]:
+    """An environment in which nothing is set up but a broker: the demonstration starts one of its own."""
     own = ("BACKTALK_", "OPENAI_", "PYTEST_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    return {**kept, "BACKTALK_AMQP_URL": broker.url, "BACKTALK_NAMESPACE": names.namespace}
 
 
 def read(name: str) -> list[dict[str, Any]]:

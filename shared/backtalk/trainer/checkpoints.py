@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,15 @@ class Checkpoints:
                 },
                 path,
             )
+
+    def charge(self, spent: Spent) -> None:
+        """Let the last checkpoint know what a step took that was not finished; what it holds stays that of the step before."""
+        path = self._options.checkpoint(LAST)
+        if path is not None:
+            # the error that led here matters more
+            with suppress(OSError, ValueError):
+                state = load(path)
+                save({**state, "trainer": {**state["trainer"], "spent": asdict(spent)}}, path)
 
     def restore(self, path: str | Path) -> Place:
         """Take back what `save` wrote, and return where it was. Raises ValueError where it does not fit."""

@@ -65,8 +65,9 @@ class Fitting:
 
     async def _epochs(self) -> Literal["epochs", "patience", "budget"]:
         try:
-            if self.val is not None and self.options.baseline and self.place.step == 0:
+            if self.val is not None and self.options.baseline and not self.place.is_measured:
                 await self._validate(self.val, "before the first step")
+                self._save(LAST)
             while self.place.epoch < self.options.max_epochs:
                 if self.place.watch.is_over:
                     return "patience"
@@ -162,7 +163,8 @@ class Fitting:
 
     def _ended(self, reason: Literal["epochs", "patience", "budget"]) -> Fit:
         place, spent = self.place, self.meter.spent
-        best = self.options.checkpoint(BEST) if place.watch.best is not None else None
+        best = self.options.checkpoint(BEST)
+        best = best if best is not None and best.exists() else None
         why = {
             "epochs": "all epochs are done",
             "patience": f"nothing better in {place.watch.stale} epochs",
@@ -174,6 +176,7 @@ class Fitting:
 
     def _note(self, error: BaseException) -> None:
         if path := self.options.checkpoint(LAST):
+            self.checkpoints.charge(self.meter.spent)
             error.add_note(
                 f"What was learnt in {self.place.step} steps is in {path}; fit(…, resume={str(path)!r}) goes on there."
             )

@@ -33,6 +33,11 @@ class Place:
         """The number of the epoch that has begun, from 1 on; 0 before the first step."""
         return self.epoch + (self.batch > 0)
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether there was a step, or something to compare it with."""
+        return self.step > 0 or self.watch.best is not None
+
     def state(self, spent: Spent) -> dict[str, Any]:
         """Return the place as JSON holds it, with all that was spent to get there."""
         return {
