@@ -342,6 +342,24 @@ def test_a_run_that_is_over_is_not_begun_again(quietly, tmp_path):
     assert (fit.reason, fit.steps, other.seen) == ("epochs", 3, [])
 
 
+def test_a_run_goes_on_from_its_best_epoch(quietly, tmp_path):
+    """With the epoch after it, and as much patience as there was then."""
+    quietly(4, patience=2).fit(Program([0.1, 0.6, 0.3, 0.2]), LETTERS, ONE)
+    other = Program([0.2])
+    fit = quietly(9, patience=2).fit(other, LETTERS, ONE, resume=tmp_path / "best.json")
+    assert (fit.reason, fit.epochs, fit.best, len(other.seen)) == ("patience", 3, 0.6, 6)
+
+
+def test_a_budget_goes_on_with_what_was_spent(quietly, tmp_path):
+    """Also in a validation that was cut short; a larger budget finishes it."""
+    two = DataLoader(["x", "y"])
+    quietly(9, max_tokens=60).fit(Program([0.4], tokens=10), LETTERS, two)
+    assert load(tmp_path / "last.json")["trainer"]["spent"]["tokens_in"] == 60
+    other = Program([0.9], tokens=10)
+    fit = quietly(1, max_tokens=80).fit(other, LETTERS, two, resume=tmp_path / "last.json")
+    assert (fit.reason, fit.best, fit.spent.tokens, other.seen) == ("epochs", 0.9, 80, [])
+
+
 def test_an_interrupted_validation_is_done_again(quietly, tmp_path):
     """No step is taken twice for it."""
 

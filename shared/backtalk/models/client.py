@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final, Self
 
-from backtalk.models.usage import COUNTS, Usage
+from backtalk.models.usage import COUNTS, Usage, price
 from backtalk.wire.jobs import DEFAULT_ENDPOINT
 
 _SECRETS: Final = frozenset(
@@ -45,8 +46,9 @@ class ModelClient:
 
     def spend(self, used: Mapping[str, Any], *, model: str | None = None, calls: int = 1) -> None:
         """Add what some calls have used."""
+        amount = price(used, endpoint=self.endpoint, model=model or self.model) if calls else Decimal(0)
         for usage in (self.usage, *COUNTS.of(self)):
-            usage.add(used, endpoint=self.endpoint, model=model or self.model, calls=calls)
+            usage.add(used, amount, calls=calls)
 
     def get_usage(self) -> dict[str, Any]:
         """Return tokens with their details, `calls`, and `cost` as `{"amount": dollars or None, "currency": "USD"}`.

@@ -29,9 +29,8 @@ class Usage:
             self._calls = 0
             self._amount: Decimal | None = Decimal(0)
 
-    def add(self, used: Mapping[str, Any], *, endpoint: str, model: str | None, calls: int = 1) -> None:
-        """Add what some calls of one model have used, as OpenAI's `usage` objects say it."""
-        amount = price(used, endpoint=endpoint, model=model) if calls else Decimal(0)
+    def add(self, used: Mapping[str, Any], amount: Decimal | None, *, calls: int = 1) -> None:
+        """Add what some calls have used, as OpenAI's `usage` objects say it, and what that costs, None if unknown."""
         with self._lock:
             counted = {key: value for key, value in used.items() if key != "calls"}
             self._tokens = total((self._tokens, counted))

@@ -16,6 +16,7 @@ from backtalk.trainer.journal import Spent
 from backtalk.trainer.measuring import Batches, Measuring, Meter, begun
 from backtalk.trainer.options import BEST, LAST, Options
 from backtalk.trainer.place import Place
+from backtalk.trainer.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,7 @@ class Fitting:
     async def _epochs(self) -> Literal["epochs", "patience", "budget"]:
         try:
             if self.val is not None and self.options.baseline and not self.place.is_measured:
-                await self._validate(self.val, "before the first step")
-                self._save(LAST)
+                self._keep(better=self._is_best(await self._validate(self.val, "before the first step")))
             while self.place.epoch < self.options.max_epochs:
                 if self.place.watch.is_over:
                     return "patience"
@@ -90,11 +90,9 @@ class Fitting:
         self.measuring.bar.say(f"{what}: {shown(means)}; {price(self.meter.spent)} so far")
         if self.val is not None:
             means = await self._validate(self.val, what)
-        else:
-            self._watch(means)
-        place.epoch, place.batch = place.epoch + 1, 0
-        place.tally = type(place.tally)()
-        self._save(LAST)
+        better = self._is_best(means)
+        place.epoch, place.batch, place.tally = place.epoch + 1, 0, Tally()
+        self._keep(better=better)
 
     async def _step(self, batch: object, at: int) -> None:
         measuring, place = self.measuring, self.place
@@ -120,7 +118,6 @@ class Fitting:
         means = await self.measuring.evaluate("val", val, self.place, self.meter, self._check_budget)
         self.measuring.bar.say(f"{what}: {shown(means)} in validation")
         self._plot("val", self.place.step, means.get(self.options.monitor))
-        self._watch(means)
         return means
 
     # ---- what is decided, and what is kept
@@ -130,13 +127,16 @@ class Fitting:
         if most is not None and self.meter.spent.tokens >= most:
             raise _Enough
 
-    def _watch(self, means: dict[str, float]) -> None:
+    def _is_best(self, means: dict[str, float]) -> bool:
         if self.options.monitor not in means:
             raise ValueError(
                 f"there is no {self.options.monitor!r} to monitor; the steps of the program told {sorted(means)}"
             )
-        if self.place.watch.see(means[self.options.monitor]):
-            self._save(BEST)
+        return self.place.watch.see(means[self.options.monitor])
+
+    def _keep(self, *, better: bool) -> None:
+        for which in (BEST, LAST) if better else (LAST,):
+            self._save(which)
 
     def _save(self, which: str) -> None:
         self.checkpoints.save(which, self.place, self.meter.spent)
@@ -163,6 +163,8 @@ class Fitting:
 
     def _ended(self, reason: Literal["epochs", "patience", "budget"]) -> Fit:
         place, spent = self.place, self.meter.spent
+        # a validation that was cut short is paid for
+        self._save(LAST)
         best = self.options.checkpoint(BEST)
         best = best if best is not None and best.exists() else None
         why = {
