@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import threading
+import time
 
 import pytest
 
@@ -121,6 +124,28 @@ def test_a_run_that_failed_goes_on(program, tmp_path):
     (state,) = load(fit.best_checkpoint)["optimizers"]
     ((parameter,),) = [group["params"] for group in state["param_groups"]]
     assert parameter["momentum_buffer"][0]["before"]["data"] == agent.prompt.data
+
+
+def test_ctrl_c_ends_the_wait_for_a_model(program, tmp_path):
+    """In the middle of a step, while the optimizer's answer is out; the run can go on."""
+    program.model.rule(match="You improve one text", delay=1.0)
+
+    def interrupt():
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not any(
+            "You improve one text" in call.messages[0]["content"] for call in program.model.calls
+        ):
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        trainer(tmp_path).fit(Translator(), TRAIN, WHOLE)
+    waiting.join()
+    assert "What was learnt in 0 steps" in raised.value.__notes__[-1]
+    program.model.reset()
+    assert trainer(tmp_path).fit(Translator(), TRAIN, WHOLE, resume=tmp_path / "last.json").best == 1.0
 
 
 def test_measuring_records_nothing_and_costs_no_gradients(program, tmp_path):
