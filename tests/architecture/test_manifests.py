@@ -10,6 +10,7 @@ from backtalk.runtime.secret_files import SECRETS_DIR
 from backtalk.runtime.serving import LAST_WORDS_SECONDS
 from backtalk.runtime.settings import Settings
 from backtalk.transport.topology import ROLES, Names
+from benchmarks.scaling.scenario import Scaling
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy/kubernetes/base"
@@ -202,3 +203,22 @@ def test_policies_select_the_workers(role):
     selected = found("NetworkPolicy", "backtalk-workers")["spec"]["podSelector"]["matchLabels"]
     labels = found("Deployment", f"{role}-worker")["spec"]["template"]["metadata"]["labels"]
     assert selected.items() <= labels.items()
+
+
+def test_the_simulation_scales_as_the_manifests_do(role):
+    """Its defaults are the base's, so that docs/scaling.md is about what is deployed."""
+    scaled = found("ScaledObject", f"{role}-worker")["spec"]
+    behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    share, pods = behavior["scaleUp"]["policies"]
+    (fewer,) = behavior["scaleDown"]["policies"]
+    assert Scaling(least=1, most=200) == Scaling(
+        least=scaled["minReplicaCount"],
+        sync_seconds=scaled["pollingInterval"],
+        up_share=share["value"] / 100,
+        up_pods=pods["value"],
+        down_share=fewer["value"] / 100,
+        down_period_seconds=fewer["periodSeconds"],
+        calm_seconds=behavior["scaleDown"]["stabilizationWindowSeconds"],
+    )
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
+    assert {share["periodSeconds"], pods["periodSeconds"]} == {scaled["pollingInterval"]}
