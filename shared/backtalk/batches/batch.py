@@ -22,17 +22,33 @@ ERRORS: Final = "errors.jsonl"
 
 
 def begun(
-    store: Store, *, in_flight: int | None = None, window: float | None = None, on_bytes: Callable[[int], None]
+    store: Store, *, in_flight: int | None = None, on_bytes: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Check the input of a batch that was created, and have its time begin; raises BadRequests."""
+    """Check the input of a batch that was created, and have its time begin; raises BadRequests.
+
+    One that was cancelled meanwhile stays so.
+    """
     try:
         check(store, on_bytes)
     except BadRequests as bad:
         store.note_problems(bad.problems)
         raise
-    now = time.time()
+    now, window = time.time(), store.plan.window_seconds
     expires = None if window is None else now + window
-    store.note(status=Status.IN_PROGRESS, in_progress_at=now, expires_at=expires, in_flight=in_flight)
+    with store.step():
+        store.note(in_progress_at=now, expires_at=expires, in_flight=in_flight)
+        if store.facts().status is Status.VALIDATING:
+            store.note(status=Status.IN_PROGRESS)
+
+
+def cancel(store: Store) -> None:
+    """Note that a batch is to be cancelled; of one that was never sent, that is all there is to do."""
+    with store.step():
+        status, now = store.facts().status, time.time()
+        if status is Status.VALIDATING:
+            store.note(status=Status.CANCELLED, cancelling_at=now, ended_at=now)
+        elif status is Status.IN_PROGRESS:
+            store.note(status=Status.CANCELLING, cancelling_at=now)
 
 
 def create(

@@ -1,9 +1,9 @@
 """A batch through the queues: sent in order, collected in groups, ended. Any step may be the last before a crash.
 
-    send       the lines after the first `sent`, many at once; `sent` is noted when the broker has confirmed them
-    collect    a group of answers: written, flushed, noted in one step, then acknowledged
-    withdraw   of a batch that is cancelled: orders for what was sent and is not answered, a bounded number ahead
-    end        what no answer will come for is written as expired or cancelled; files in order; the reply queue goes
+send       the lines after the first `sent`, many at once; `sent` is noted when the broker has confirmed them
+collect    a group of answers: written, flushed, noted in one step, then acknowledged
+withdraw   of a batch that is cancelled: orders for what was sent and is not answered, a bounded number ahead
+end        what no answer will come for is written as expired or cancelled; files in order; the reply queue goes
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from backtalk.batches.requests import Requests
 from backtalk.batches.state import Facts, Line, Status
 from backtalk.batches.store import Store
 from backtalk.batches.together import together
-from backtalk.client import Client, QueueFull
+from backtalk.client import Client, QueueFull, Unroutable
 from backtalk.transport.ending import ended
 from backtalk.wire.jobs import CompletionJob
 
@@ -44,12 +44,17 @@ def nobody(_facts: Facts) -> None:
 
 @dataclass(slots=True)
 class Engine:
-    """One batch at work, in one process at a time: what it does besides is noted in the store by others."""
+    """One batch at work, in one process at a time; others may note in the store that it is to be cancelled.
+
+    Nothing waits where no answer came for `idle` seconds; `grace` is how long after the deadline answers may come.
+    """
 
     client: Client
     store: Store
     ledger: Ledger
     on_facts: OnFacts = nobody
+    idle: float = IDLE_SECONDS
+    grace: float = GRACE_SECONDS
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _outstanding: int = 0
 
@@ -58,7 +63,7 @@ class Engine:
         facts = self.store.facts()
         if facts.status.ended:
             return
-        left = None if facts.expires_at is None else facts.expires_at + GRACE_SECONDS - time.time()
+        left = None if facts.expires_at is None else facts.expires_at + self.grace - time.time()
         if facts.open and (left is None or left > 0):
             work = asyncio.ensure_future(together(self._steer(), self.collect()))
             try:
@@ -71,9 +76,9 @@ class Engine:
 
     async def look(self) -> None:
         """Collect the answers that wait now, and end the batch if those were the last."""
-        await self.collect(idle=IDLE_SECONDS)
+        await self.collect(idle=self.idle)
         facts = self.store.facts()
-        late = facts.expires_at is not None and time.time() >= facts.expires_at + GRACE_SECONDS
+        late = facts.expires_at is not None and time.time() >= facts.expires_at + self.grace
         if not facts.status.ended and (late or not facts.open):
             await self.end()
 
@@ -116,7 +121,14 @@ class Engine:
             await together(*(self.client.cancel(self._id(line)) for line in lines))
             at = lines[-1].number + 1
             while wait and self.store.outstanding(at) > ORDERS_AHEAD:
-                await asyncio.sleep(LOOK_SECONDS)
+                await self._pause()
+
+    async def leave(self) -> None:
+        """End a batch that was cancelled at once: with the answers that wait now, and no others."""
+        with suppress(Unroutable):
+            await self.withdraw(wait=False)
+        await self.collect(idle=self.idle)
+        await self.end()
 
     async def end(self) -> None:
         """Give up on what has no answer, put the files in order, and let go of the reply queue."""

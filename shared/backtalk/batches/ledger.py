@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from time import time
+from typing import Self
 
 from backtalk.batches.lines import CANCELLED, EXPIRED, cost, error_line, instead, result_line
 from backtalk.batches.outputs import Outputs
@@ -34,7 +35,7 @@ class Ledger:
         self._store = store
         self._outputs = Outputs(store)
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -69,8 +70,8 @@ class Ledger:
         failed = answer.status == "failed"
         text = result_line(answer, line.custom_id, self._store.plan.form)
         aside, place, end = self._outputs.append(text, failed=failed)
-        used = {"usage": answer.usage, "cost": cost(answer, line.endpoint)}
-        return Result(line.number, failed, aside, place, end, **used)
+        price = cost(answer, line.endpoint)
+        return Result(line.number, failed, aside, place, end, usage=answer.usage, cost=price)
 
     def _given_up(self, line: Line, error: tuple[str, str]) -> Result:
         id = request_id(self._store.plan.id, line.number)

@@ -54,7 +54,11 @@ def cost(answer: CompletionResult, endpoint: str | None) -> float | None:
     if not answer.usage.get("total_tokens"):
         return 0.0
     prices = [
-        price(completion.get("usage") or {}, endpoint=endpoint or DEFAULT_ENDPOINT, model=completion.get("model"))
+        price(
+            completion.get("usage") or {},
+            endpoint=endpoint or DEFAULT_ENDPOINT,
+            model=completion.get("model"),
+        )
         for completion in answer.completions
         if "error" not in completion
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from backtalk.batches.store import Store
 
@@ -19,11 +19,12 @@ class Outputs:
 
     def __init__(self, store: Store) -> None:
         facts = store.facts()
+        self._unsafe: set[BinaryIO] = set()
         self._files = {False: _open(store.plan.output, facts.output_bytes)}
         if store.plan.errors is not None:
             self._files[True] = _open(store.plan.errors, facts.error_bytes)
 
-    def __enter__(self) -> Outputs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -36,11 +37,13 @@ class Outputs:
         file = self._files[aside]
         place = file.tell()
         file.write(line)
+        self._unsafe.add(file)
         return aside, place, place + len(line)
 
     def secure(self) -> None:
         """Return when all that was written would outlast a power cut."""
-        for file in self._files.values():
+        while self._unsafe:
+            file = self._unsafe.pop()
             file.flush()
             os.fsync(file.fileno())
 

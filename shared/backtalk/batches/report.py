@@ -34,7 +34,7 @@ def report(plan: Plan, facts: Facts) -> dict[str, Any]:
             "format": plan.form.value,
             "sent": facts.sent,
             "expired": facts.expired,
-            "cost": {"amount": facts.cost, "currency": "USD"},
+            "cost": {"amount": None if facts.cost is None else round(facts.cost, 9), "currency": "USD"},
         },
     }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, BinaryIO, Final, Self, TypeAlias
 
 from backtalk.batches.state import Line
 from backtalk.batches.store import Store
@@ -61,24 +61,28 @@ class _Check:
     def _checked(self, text: bytes) -> tuple[str, str | None] | None:
         try:
             request = parse(text)
-            custom_id = request.get("custom_id")
-            if not isinstance(custom_id, str) or not custom_id:
-                self.bad("missing_required_parameter", "custom_id is missing; give each line one", "custom_id")
-            elif request.get("method", METHOD) != METHOD:
-                self.bad("invalid_method", f"method {request['method']!r} is none; use {METHOD}", "method")
-            elif request.get("url", URL) != URL:
-                self.bad("invalid_url", f"url {request['url']!r} is not supported; use {URL}", "url")
-            else:
-                job = validate(request.get("body"), CompletionJob)
-                pack(encode(job), compress=True)
-                return custom_id, job.backtalk.endpoint
         except Refused as refused:
-            self.bad(
-                "invalid_request",
-                str(refused),
-                "/".join(("body", *filter(None, (refused.error.details.get("path"),)))),
-            )
+            self.bad("invalid_json_line", str(refused))
+            return None
+        custom_id = request.get("custom_id")
+        if not isinstance(custom_id, str) or not custom_id:
+            self.bad("missing_required_parameter", "custom_id is missing; give each line one", "custom_id")
+        elif request.get("method", METHOD) != METHOD:
+            self.bad("invalid_method", f"method {request['method']!r} is none; use {METHOD}", "method")
+        elif request.get("url", URL) != URL:
+            self.bad("invalid_url", f"url {request['url']!r} is not supported; use {URL}", "url")
+        else:
+            return self._job(request, custom_id)
         return None
+
+    def _job(self, request: Mapping[str, Any], custom_id: str) -> tuple[str, str | None] | None:
+        try:
+            job = validate(request.get("body"), CompletionJob)
+            pack(encode(job), compress=True)
+        except Refused as refused:
+            self.bad("invalid_request", str(refused), refused.error.details.get("path"))
+            return None
+        return custom_id, job.backtalk.endpoint
 
 
 def check(store: Store, on_bytes: Callable[[int], None] = lambda _: None) -> None:
@@ -105,7 +109,7 @@ class Requests:
             raise BadFile(f"{path}: was changed since the batch began; put it back, or begin another batch")
         self._file = path.open("rb")
 
-    def __enter__(self) -> Requests:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -30,7 +30,13 @@ def state_of(out: Path) -> Path:
 
 
 def opened(
-    requests: Path, out: Path, *, namespace: str, in_flight: int, resend: bool, on_bytes: Callable[[int], None]
+    requests: Path,
+    out: Path,
+    *,
+    namespace: str,
+    in_flight: int,
+    resend: bool,
+    on_bytes: Callable[[int], None],
 ) -> Store | Finished:
     """Return the state of a batch that goes on, or begins; or what a finished one has to say.
 
@@ -85,7 +91,9 @@ def _going_on(plan: Plan) -> Store:
     store = Store(path)
     if store.plan.digest != plan.digest:
         store.close()
-        raise BadFile(f"{path}: belongs to other requests than {plan.input}; choose another --out, or delete it")
+        raise BadFile(
+            f"{path}: belongs to other requests than {plan.input}; choose another --out, or delete it"
+        )
     if store.facts().status is Status.VALIDATING:
         store.close()
         return Store.create(path, plan)

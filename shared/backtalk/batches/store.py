@@ -122,6 +122,10 @@ class Store:
                 number += 1
             except sqlite3.IntegrityError:
                 yield custom_id
+            if number % _AT_ONCE == 0:
+                # whoever wants to cancel it meanwhile need not wait
+                self._db.execute("COMMIT")
+                self._db.execute("BEGIN")
         self._db.execute("UPDATE batch SET total = ?", (number,))
         self._db.execute("COMMIT")
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, BinaryIO, Final, TypeAlias
 
 import typer
 
 from backtalk.batches import batch as batches
-from backtalk.batches.engine import Engine, nobody
+from backtalk.batches.engine import Engine, OnFacts
 from backtalk.batches.ledger import Ledger
 from backtalk.batches.report import report
 from backtalk.batches.state import Facts, Form, Status
@@ -24,11 +24,12 @@ from backtalk.cli.following import checking, progress
 from backtalk.cli.options import PATIENCE, AsJson, Namespace, Url, names_of
 from backtalk.cli.tables import at, print_json, print_table
 from backtalk.client import Client
-from backtalk.client.batchfile import BadFile
 
 NOT_ALL: Final = 3
 NOT_YET: Final = 4
 _LOOK_SECONDS: Final = 0.5
+_BROKER_SECONDS: Final = 60.0
+_PIECE: Final = 1 << 20
 
 Work: TypeAlias = Callable[[Engine], Awaitable[None]]
 
@@ -57,7 +58,8 @@ def submit(
         Path | None, typer.Option("--errors", help="The file of failures; else it lies with the state.")
     ] = None,
     expires: Annotated[
-        str | None, typer.Option(help="How long the batch may take: 90s, 30m, 24h, 7d. For ever, if not told.")
+        str | None,
+        typer.Option(help="How long the batch may take: 90s, 30m, 24h, 7d. For ever, if not told."),
     ] = None,
     form: Annotated[
         Form, typer.Option("--format", help="OpenAI's lines, or Backtalk's, which add graphs and the like.")
@@ -159,10 +161,7 @@ def cancel(
     What was answered stays in the results. What a worker was at is answered with what was paid until then.
     """
     with _found(state, id) as store:
-        with store.step():
-            facts = store.facts()
-            if not facts.status.ended and facts.cancelling_at is None:
-                store.note(status=Status.CANCELLING, cancelling_at=time.time())
+        batches.cancel(store)
         _work(store, url, Engine.leave if now else Engine.follow)
         print_json(report(store.plan, store.facts()))
 
@@ -192,10 +191,9 @@ def _found(state: Path | None, id: str) -> Iterator[Store]:
 
 
 def _work(store: Store, url: str | None, work: Work) -> None:
-    """Do some work on a batch; while another process does it, watch that one, or leave it alone."""
-    if store.facts().status.ended:
-        with batches.working(store):
-            return
+    """Do some work on a batch, unless it is not checked yet; another process that is at it is waited for."""
+    if store.facts().status is Status.VALIDATING:
+        return
     try:
         run(_worked(store, url, work))
     except typer.Exit as left:
@@ -205,15 +203,52 @@ def _work(store: Store, url: str | None, work: Work) -> None:
 
 
 async def _worked(store: Store, url: str | None, work: Work) -> None:
-    ...
+    with progress() as on_facts:
+        while not await _tried(store, url, work, on_facts):
+            if work is Engine.look:
+                _say("another process works on this batch; this is what it has noted")
+                return
+            on_facts(store.facts())
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _tried(store: Store, url: str | None, work: Work, on_facts: OnFacts) -> bool:
+    """Do some work on a batch, unless another process is at it."""
+    with batches.working(store) as ours:
+        if ours and not store.facts().status.ended:
+            patience = PATIENCE if work is Engine.look else _BROKER_SECONDS
+            with Ledger(store) as ledger:
+                async with Client(url, namespace=store.plan.namespace, patience=patience) as client:
+                    await work(Engine(client, store, ledger, on_facts))
+        return ours
 
 
 def _copy(source: Path, length: int, target: Path | None) -> None:
-    ...
+    """Give out so many bytes of a file: to the standard output, or to a file, whole or not at all."""
+    with source.open("rb") if source.exists() else BytesIO() as file:
+        if target is None:
+            _pour(file, sys.stdout.buffer, length)
+        elif target.resolve() != source:
+            part = target.with_name(f"{target.name}.part")
+            with part.open("wb") as copy:
+                _pour(file, copy, length)
+            part.replace(target)
+
+
+def _pour(source: BinaryIO, target: BinaryIO, length: int) -> None:
+    while length and (piece := source.read(min(length, _PIECE))):
+        target.write(piece)
+        length -= len(piece)
 
 
 def _ending(store: Store) -> str:
-    ...
+    """Return how a batch stands, in a sentence."""
+    plan, facts = store.plan, store.facts()
+    told = f"{facts.status.value}: {facts.completed:,} of {facts.total:,} completed in {plan.output}"
+    failed = f"; {facts.failed:,} failed, see {plan.errors}" if facts.failed else ""
+    unsent = facts.total - facts.sent
+    more = f"; {unsent:,} are not sent, `backtalk batch status {plan.id} --watch` sends them"
+    return told + failed + (more if unsent and facts.status is Status.IN_PROGRESS else "")
 
 
 def _code(facts: Facts) -> int:

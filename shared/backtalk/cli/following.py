@@ -37,7 +37,11 @@ def progress() -> Iterator[OnFacts]:
 def checking(size: int) -> Iterator[Callable[[int], None]]:
     """Show how much of a file was checked, in bytes, on a terminal."""
     with Progress(
-        TextColumn("checking"), BarColumn(), TextColumn("{task.fields[told]}"), console=console, transient=True
+        TextColumn("checking"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        console=console,
+        transient=True,
     ) as bar:
         task = bar.add_task("", total=size, told="", visible=console.is_terminal)
         yield lambda done: bar.update(task, completed=done, told=f"{decimal(done)} of {decimal(size)}")
@@ -51,7 +55,9 @@ def told(facts: Facts, pace: Pace) -> str:
         f"{facts.done:,}/{facts.total:,} done{failed}",
         f"{facts.sent:,} sent" if facts.sent < facts.total else "",
         f"{pace.rate:.1f}/s" if pace.rate else "",
-        f"{used.get('prompt_tokens', 0):,} tokens in, {used.get('completion_tokens', 0):,} out" if used else "",
+        f"{used.get('prompt_tokens', 0):,} tokens in, {used.get('completion_tokens', 0):,} out"
+        if used
+        else "",
         f"${facts.cost:.2f}" if facts.cost else "",
         _left(pace.left(facts.total)) if facts.open else facts.status.value,
     ]

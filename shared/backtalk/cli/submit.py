@@ -71,7 +71,9 @@ def submit_file(
 async def _followed(store: Store, out: Path, url: str | None) -> None:
     with working(store) as ours:
         if not ours:
-            raise BadFile(f"{out}: another process writes results to it; wait for it, or choose another --out")
+            raise BadFile(
+                f"{out}: another process writes results to it; wait for it, or choose another --out"
+            )
         with Ledger(store) as ledger, progress() as on_facts:
             async with Client(url, namespace=store.plan.namespace) as client:
                 await Engine(client, store, ledger, on_facts).follow()
