@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
+import tracemalloc
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from backtalk.batches import batch as batches
 from backtalk.batches.ledger import Ledger, number_of
@@ -16,6 +19,7 @@ from backtalk.batches.report import report, window
 from backtalk.batches.requests import BadRequests, Requests
 from backtalk.batches.state import Form, Status
 from backtalk.batches.store import Store
+from backtalk.cli.batch import app
 from backtalk.cli.batch_options import seconds
 from backtalk.client.batchfile import BadFile
 from backtalk.wire.jobs import CompletionResult
@@ -311,3 +315,47 @@ def test_times_are_read_as_they_are_shown(text, told):
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(typer.BadParameter):
         seconds(text)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def test_a_batch_that_failed_can_be_looked_at_without_a_broker(made, tmp_path):
+    """It has not been sent, and what is printed is OpenAI's batch object."""
+    requests = tmp_path / "in.jsonl"
+    requests.write_text("junk\n")
+    state = tmp_path / "state"
+    sent = run("submit", requests, "--state", state)
+    assert isinstance(sent.exception, BadRequests)
+    assert sent.output == ""
+    (told,) = json.loads(run("list", "--json", "--state", state).stdout)["data"]
+    assert (told["status"], told["errors"]["data"][0]["line"]) == ("failed", 1)
+    assert told["id"] in run("list", "--state", state).stdout
+    shown = run("status", told["id"], "--offline", "--state", state)
+    assert json.loads(shown.stdout) == told
+
+
+def test_what_makes_no_sense_is_a_wrong_command_line(tmp_path):
+    requests = tmp_path / "in.jsonl"
+    requests.write_text(json.dumps(line("a")))
+    for arguments in (["--in-flight", "5"], ["--expires", "soon"]):
+        assert run("submit", requests, "--state", tmp_path / "state", *arguments).exit_code == 2
+    assert not (tmp_path / "state").exists()
+
+
+def test_memory_does_not_grow_with_the_file(made):
+    """Ten times the lines, checked and answered: what is known of them lies on disk."""
+    kept = []
+    for count in (200, 200, 2000):
+        store = made(*(line(f"request-{at}") for at in range(count)), begin=False)
+        tracemalloc.start()
+        batches.begun(store)
+        with Ledger(store) as ledger:
+            for start in range(0, count, 100):
+                ledger.take([answer(store, number) for number in range(start, start + 100)])
+            gc.collect()
+            kept.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert store.facts().completed == count
+    assert kept[2] < kept[1] + 50_000

@@ -23,7 +23,6 @@ from backtalk.batches.state import Facts, Line, Status
 from backtalk.batches.store import Store
 from backtalk.batches.together import together
 from backtalk.client import Client, QueueFull, Unroutable
-from backtalk.transport.ending import ended
 from backtalk.wire.jobs import CompletionJob
 
 AT_ONCE: Final = 256
@@ -31,6 +30,8 @@ AT_ONCE: Final = 256
 ORDERS_AHEAD: Final = 4000
 FULL_PAUSE: Final = 1.0
 LOOK_SECONDS: Final = 0.5
+# what arrives meanwhile is written down together
+GATHER_SECONDS: Final = 0.02
 IDLE_SECONDS: Final = 1.0
 # what runs at the deadline is answered after it, with what was paid
 GRACE_SECONDS: Final = 10.0
@@ -65,13 +66,7 @@ class Engine:
             return
         left = None if facts.expires_at is None else facts.expires_at + self.grace - time.time()
         if facts.open and (left is None or left > 0):
-            work = asyncio.ensure_future(together(self._steer(), self.collect()))
-            try:
-                await asyncio.wait({work}, timeout=left)
-                if work.done():
-                    work.result()
-            finally:
-                await ended(work)
+            await together(self._steer(), self.collect(), within=left)
         await self.look()
 
     async def look(self) -> None:
@@ -108,6 +103,7 @@ class Engine:
                 self.on_facts(self.store.facts())
                 if not self._open():
                     return
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def withdraw(self, *, wait: bool = True) -> None:
         """Have every line cancelled that was sent and has no answer; lines that never went out are given up.
@@ -178,8 +174,10 @@ class Engine:
         while self._may_send(facts := self.store.facts()):
             if facts.in_flight is None:
                 break
-            if self._outstanding < facts.in_flight:
-                return min(facts.in_flight - self._outstanding, AT_ONCE)
+            free = min(facts.in_flight - self._outstanding, AT_ONCE)
+            # not one by one: each time costs a write to disk
+            if free >= min(facts.in_flight // 4 + 1, AT_ONCE):
+                return free
             await self._pause()
         return AT_ONCE
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 
-# a call that is cancelled while its channel opens may not end by itself
-_END_SECONDS: Final = 5.0
+from backtalk.transport.ending import ended
 
 
-async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """Return when all is done; where one fails, the others are cancelled, and it is raised."""
+async def together(*work: Coroutine[Any, Any, None], within: float | None = None) -> None:
+    """Return when all is done, or after so many seconds; where one fails, it is raised. The others are cancelled."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
-        for done in asyncio.as_completed(tasks):
-            await done
+        if tasks:
+            await asyncio.wait(tasks, timeout=within, return_when=asyncio.FIRST_EXCEPTION)
+        for task in filter(asyncio.Task.done, tasks):
+            task.result()
     finally:
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_END_SECONDS)
+        for task in tasks:
+            await ended(task)
+            if not task.cancelled():
+                # a second one that failed has been seen as well
+                task.exception()

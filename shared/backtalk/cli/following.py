@@ -43,7 +43,7 @@ def checking(size: int) -> Iterator[Callable[[int], None]]:
         console=console,
         transient=True,
     ) as bar:
-        task = bar.add_task("", total=size, told="", visible=console.is_terminal)
+        task = bar.add_task("", total=size, told="")
         yield lambda done: bar.update(task, completed=done, told=f"{decimal(done)} of {decimal(size)}")
 
 
