@@ -36,6 +36,9 @@ def progress() -> Iterator[OnFacts]:
 @contextmanager
 def checking(size: int) -> Iterator[Callable[[int], None]]:
     """Show how much of a file was checked, in bytes, on a terminal."""
+    if not console.is_terminal:
+        yield lambda _done: None
+        return
     with Progress(
         TextColumn("checking"),
         BarColumn(),
