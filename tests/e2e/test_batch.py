@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 BACKTALK = str(Path(sys.executable).with_name("backtalk"))
-COUNT = 40
+COUNT = 24
 
 
 @pytest.fixture

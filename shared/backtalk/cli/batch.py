@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -20,6 +18,7 @@ from backtalk.batches.state import Facts, Form, Status
 from backtalk.batches.store import Store
 from backtalk.cli.batch_options import Follow, Id, StateFolder, folder_of, seconds
 from backtalk.cli.console import INTERRUPTED, console, run
+from backtalk.cli.copying import copy
 from backtalk.cli.following import checking, progress
 from backtalk.cli.options import PATIENCE, AsJson, Namespace, Url, names_of
 from backtalk.cli.tables import at, print_json, print_table
@@ -29,7 +28,6 @@ NOT_ALL: Final = 3
 NOT_YET: Final = 4
 _LOOK_SECONDS: Final = 0.5
 _BROKER_SECONDS: Final = 60.0
-_PIECE: Final = 1 << 20
 
 Work: TypeAlias = Callable[[Engine], Awaitable[None]]
 
@@ -140,9 +138,9 @@ def results(
     with _found(state, id) as store:
         _work(store, url, Engine.follow if wait else Engine.look)
         facts = store.facts()
-        _copy(store.plan.output, facts.output_bytes, out)
+        copy(store.plan.output, facts.output_bytes, out)
         if errors is not None and store.plan.errors is not None:
-            _copy(store.plan.errors, facts.error_bytes, errors)
+            copy(store.plan.errors, facts.error_bytes, errors)
         _say(_ending(store))
         raise typer.Exit(_code(facts))
 
@@ -221,24 +219,6 @@ async def _tried(store: Store, url: str | None, work: Work, on_facts: OnFacts) -
                 async with Client(url, namespace=store.plan.namespace, patience=patience) as client:
                     await work(Engine(client, store, ledger, on_facts))
         return ours
-
-
-def _copy(source: Path, length: int, target: Path | None) -> None:
-    """Give out so many bytes of a file: to the standard output, or to a file, whole or not at all."""
-    with source.open("rb") if source.exists() else BytesIO() as file:
-        if target is None:
-            _pour(file, sys.stdout.buffer, length)
-        elif target.resolve() != source:
-            part = target.with_name(f"{target.name}.part")
-            with part.open("wb") as copy:
-                _pour(file, copy, length)
-            part.replace(target)
-
-
-def _pour(source: BinaryIO, target: BinaryIO, length: int) -> None:
-    while length and (piece := source.read(min(length, _PIECE))):
-        target.write(piece)
-        length -= len(piece)
 
 
 def _ending(store: Store) -> str:
