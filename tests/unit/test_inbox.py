@@ -33,9 +33,9 @@ def answer(acked):
 
 
 async def first(inbox, count):
-    answers = inbox.answers()
+    groups = inbox.groups(1)
     async with asyncio.timeout(5):
-        return [(one.id, one.status) for one in [await anext(answers) for _ in range(count)]]
+        return [(one.id, one.status) for (one,) in [await anext(groups) for _ in range(count)]]
 
 
 async def test_a_repeat_is_dropped_and_acknowledged(answer, acked):

@@ -12,26 +12,19 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from backtalk.asyncapi import NoExamples, as_yaml, document, read_examples
+from backtalk.cli.batch import app as batch
 from backtalk.cli.console import console, run
 from backtalk.cli.dead import app as dead
 from backtalk.cli.doctor import app as doctor
 from backtalk.cli.files import app as files
 from backtalk.cli.options import Namespace, Url, names_of
+from backtalk.cli.submit import app as submit
 from backtalk.cli.top import app as top
 from backtalk.cli.topology import app as topology
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
-from backtalk.client.batchfile import BadFile, read_requests
-from backtalk.client.submit import Summary, submit
+from backtalk.client.batchfile import BadFile
 from backtalk.schemas import write_schemas
 
 app = typer.Typer(
@@ -41,6 +34,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(submit)
+app.add_typer(batch)
 app.add_typer(files)
 app.add_typer(dead)
 app.add_typer(topology)
@@ -61,62 +56,6 @@ def main() -> None:
 def show_version() -> None:
     """Print the version."""
     typer.echo(version("backtalk"))
-
-
-@app.command(
-    name="submit",
-    epilog="Example: backtalk submit requests.jsonl --out results.jsonl --in-flight 200",
-)
-def submit_file(
-    requests: Annotated[
-        Path,
-        typer.Argument(
-            help="Requests in OpenAI's batch form, one JSON object a line.", exists=True, dir_okay=False
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Where the results go, in the order of the requests.")
-    ],
-    in_flight: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 256,
-    resend: Annotated[
-        bool, typer.Option("--resend", help="Send again what was sent but never answered.")
-    ] = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
-    """Send a whole file of jobs and collect the results.
-
-    Interrupt it whenever you like: the same command again goes on where it stopped, and neither sends nor pays
-    twice what is queued or done. Only a run that was killed while it sent a request sends that one again, which
-    costs nothing where the workers have a result store.
-    """
-    summary: Summary = run(_submit(requests, out, in_flight, resend, url, namespace))
-    earlier = f", {summary.done_before} of them by an earlier run" if summary.done_before else ""
-    console.print(f"{summary.total} results in {out}{earlier}; {summary.failed} failed", highlight=False)
-
-
-async def _submit(
-    requests: Path, out: Path, in_flight: int, resend: bool, url: str | None, namespace: str | None
-) -> Summary:
-    checked = read_requests(requests)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("requests", total=len(checked.lines))
-        async with Client(url, namespace=namespace) as client:
-            return await submit(
-                client,
-                checked,
-                out,
-                in_flight=in_flight,
-                resend=resend,
-                on_progress=lambda done: bar.update(task, completed=done),
-            )
 
 
 @app.command(epilog="Example: backtalk cancel job-17 job-18")

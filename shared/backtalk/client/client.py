@@ -6,14 +6,14 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeAlias, overload
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from backtalk.client.calls import Calls
-from backtalk.client.inbox import AnyAnswer, Inbox
+from backtalk.client.inbox import REMEMBERED, AnyAnswer, Inbox
 from backtalk.client.split import parts_of, together, whole
 from backtalk.client.traces import Traces
 from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError, Unroutable
@@ -204,12 +204,24 @@ class Client:
         The stream is durable: it waits for its reader. An answer is acknowledged when the loop asks for the next
         one, and comes again if it never does. Repeats are dropped.
         """
-        inbox = Inbox(self._traces.heard)
+        async with aclosing(self.groups(name, most=1)) as groups:
+            async for (answer,) in groups:
+                yield answer
+
+    async def groups(
+        self, name: str, *, most: int = _PREFETCH, remembered: int = REMEMBERED, idle: float | None = None
+    ) -> AsyncGenerator[list[AnyAnswer], None]:
+        """Yield the answers of a named stream as they come, up to `most` at once, acknowledged together.
+
+        For readers that write down many at a time. One that tells repeats by itself needs none `remembered`. With
+        `idle`, it ends when nothing has come for so many seconds.
+        """
+        inbox = Inbox(self._traces.heard, remembered)
         await self._declare_once(name)
         consumer = await self._live.consume(self._names.replies(name), inbox.deliver, prefetch=_PREFETCH)
         try:
-            async for answer in inbox.answers():
-                yield answer
+            async for answers in inbox.groups(most, idle):
+                yield answers
         finally:
             await consumer.close()
 

@@ -31,22 +31,38 @@ def read(envelope: Envelope) -> AnyAnswer:
 
 
 class Inbox:
-    """Answers as they come, without the repeats; remembers the last 100,000 ids. `heard` is told of each."""
+    """Answers as they come, without the repeats of the last `remembered` ids; `heard` is told of each."""
 
-    def __init__(self, heard: Callable[[AnyAnswer, Envelope], None] = lambda _, __: None) -> None:
+    def __init__(
+        self,
+        heard: Callable[[AnyAnswer, Envelope], None] = lambda _, __: None,
+        remembered: int = REMEMBERED,
+    ) -> None:
         self._heard = heard
+        self._remembered = remembered
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def deliver(self, delivery: Delivery) -> None:
         self._arrived.put_nowait(delivery)
 
-    async def answers(self) -> AsyncIterator[AnyAnswer]:
+    async def groups(self, most: int, idle: float | None = None) -> AsyncIterator[list[AnyAnswer]]:
+        """Yield what has arrived, up to so many answers at once, acknowledged when the next are asked for.
+
+        Ends where nothing has come for `idle` seconds.
+        """
         while True:
-            delivery = await self._arrived.get()
-            if answer := self._first(delivery.envelope):
-                yield answer
-            await delivery.ack()
+            try:
+                async with asyncio.timeout(idle):
+                    deliveries = [await self._arrived.get()]
+            except TimeoutError:
+                return
+            while len(deliveries) < most and not self._arrived.empty():
+                deliveries.append(self._arrived.get_nowait())
+            if answers := [one for delivery in deliveries if (one := self._first(delivery.envelope))]:
+                yield answers
+            for delivery in deliveries:
+                await delivery.ack()
 
     def _first(self, envelope: Envelope) -> AnyAnswer | None:
         """Return the answer unless it is a repeat, or none at all."""
@@ -63,7 +79,7 @@ class Inbox:
         if seen in self._seen:
             return None
         self._seen[seen] = None
-        if len(self._seen) > REMEMBERED:
+        if len(self._seen) > self._remembered:
             self._seen.popitem(last=False)
         self._heard(answer, envelope)
         return answer

@@ -1,0 +1,1 @@
+"""Files of requests through the queues, in the form of OpenAI's Batch API: sent, collected, cancelled, resumed."""
