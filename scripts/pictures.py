@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import groupby
+from contextlib import AsyncExitStack, suppress
+from itertools import count, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -22,9 +23,10 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from backtalk import Parameter, Variable, connect, set_backward_model_client
+from backtalk import Client, Parameter, Refused, Variable, connect, set_backward_model_client
 from backtalk import functional as F  # noqa: N812  as programs of tensors call it
-from backtalk.local.stack import stack
+from backtalk.local.broker import free_ports
+from backtalk.local.stack import stack, worker
 from backtalk.models.openai import OpenAI
 
 ROOT: Final = Path(__file__).parents[1]
@@ -32,11 +34,13 @@ PICTURES: Final = ROOT / "docs" / "pictures"
 COLUMNS: Final = 92
 LINES: Final = 400
 SECONDS: Final = 180
+LOAD_SECONDS: Final = 20
+BACKTALK: Final = str(Path(sys.executable).with_name("backtalk"))
 # the fonts that rich names would be fetched from elsewhere
 _FORMAT: Final = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
-def cast(command: Sequence[str], path: Path, *, first: int, last: int) -> None:
+def cast(command: Sequence[str], path: Path, *, first: int = LINES, last: int = 0 -> None:
     """Run a command in a terminal and draw what it leaves there: so many first and last lines, the rest left out."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.Stream(screen)
@@ -59,8 +63,7 @@ def cast(command: Sequence[str], path: Path, *, first: int, last: int) -> None:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for row in rows:
         console.print(row, no_wrap=True, overflow="crop")
-    title = " ".join(Path(word).name if at == 0 else word for at, word in enumerate(command))
-    path.write_text(console.export_svg(title=title, code_format=_FORMAT, unique_id=path.stem), "utf-8")
+    path.write_text(console.export_svg(title=f"backtalk {command[1]}", code_format=_FORMAT, unique_id=path.stem), "utf-8")
 
 
 def _all_of(process: pexpect.spawn[str]) -> str:
@@ -122,9 +125,52 @@ def draw_graph(page: Path) -> None:
     explanation.graph().save(page)
 
 
+async def watch(path: Path) -> None:
+    """Draw `backtalk top` beside two workers that are at work."""
+    ports = free_ports(2)
+    async with AsyncExitStack() as opened:
+        logs = Path(opened.enter_context(TemporaryDirectory()))
+        running = await opened.enter_async_context(stack(namespace="shop", latency=0.4, management=True))
+        told = {
+            **os.environ,
+            "BACKTALK_AMQP_URL": running.amqp_url,
+            "BACKTALK_NAMESPACE": running.namespace,
+            "OPENAI_BASE_URL": running.model_url,
+            "OPENAI_API_KEY": "simulated",
+            "BACKTALK_CONCURRENCY": "8",
+        }
+        for role, port in zip(("forward", "backward"), ports, strict=True):
+            await opened.enter_async_context(worker(role, {**told, "BACKTALK_HEALTH_PORT": str(port)}, logs))
+        load = asyncio.create_task(_load(running.amqp_url, running.namespace))
+        opened.callback(load.cancel)
+        await asyncio.sleep(LOAD_SECONDS)
+        where = ("--url", running.amqp_url, "--namespace", running.namespace)
+        workers = [word for port in ports for word in ("--worker", f"127.0.0.1:{port}")]
+        command = [BACKTALK, "top", "--once", *where, *workers, "--management-url", str(running.management_url)]
+        await asyncio.to_thread(cast, command, path)
+
+
+async def _load(url: str, namespace: str) -> None:
+    """Send jobs, feedback on every fourth, and now and then a job that nobody can do."""
+    async with Client(url, namespace=namespace) as client, asyncio.TaskGroup() as sent:
+        for at in count():
+            sent.create_task(_one(client, at))
+            await asyncio.sleep(0.04)
+
+
+async def _one(client: Client, at: int) -> None:
+    prompt = {"data": "You are a helpful assistant.", "role": "system prompt", "requires_grad": True}
+    messages = [{"role": "system", "content": [prompt]}, {"role": "user", "content": f"Say hello {at} times."}]
+    with suppress(Refused):
+        result = await client.complete(model="gpt-4o" if at % 15 else "", messages=messages)
+        if at % 4 == 0 and result.graph and result.output:
+            await client.feedback(result.graph, {result.output: "Use only capital letters."})
+
+
 async def main() -> None:
     PICTURES.mkdir(exist_ok=True)
-    cast([str(Path(sys.executable).with_name("backtalk")), "demo"], PICTURES / "demo.svg", first=12, last=26)
+    cast([BACKTALK, "demo"], PICTURES / "demo.svg", first=12, last=26)
+    await watch(PICTURES / "top.svg")
     with TemporaryDirectory() as folder:
         page = Path(folder) / "graph.html"
         async with stack(namespace="pictures") as running:

@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final, TypeAlias
 
-from backtalk.transport.envelope import ACCEPT_ENCODING, ATTEMPT, REASON, REPLY_TO, Envelope
+from backtalk.transport.envelope import (
+    ACCEPT_ENCODING,
+    ATTEMPT,
+    REASON,
+    REPLY_TO,
+    TRACE_LINKS,
+    TRACEPARENT,
+    TRACESTATE,
+    Envelope,
+)
 from backtalk.transport.topology import Names
 
 # those of an envelope that are no properties
@@ -23,8 +32,8 @@ _TEXT: Final = {"type": "string", "maxLength": 255}
 _SECONDS: Final = {"type": "integer", "minimum": 0}
 _COUNT: Final = {"type": "integer", "minimum": 0}
 _TRACING: Final[Mapping[str, Told]] = {
-    "traceparent": (_TEXT, "W3C trace context. Kept on every retry."),
-    "tracestate": ({"type": "string"}, "W3C trace context. Kept on every retry."),
+    TRACEPARENT: (_TEXT, "W3C trace context. Kept on every retry; answers go on with it."),
+    TRACESTATE: ({"type": "string"}, "W3C trace context. Kept on every retry; answers go on with it."),
 }
 
 
@@ -45,6 +54,7 @@ def request(type: str, names: Names) -> dict[str, Any]:
     headers: dict[str, Told] = {
         ACCEPT_ENCODING: ({"const": "gzip"}, "The sender reads gzipped answers; sending gzip says so too."),
         **_TRACING,
+        TRACE_LINKS: ({"type": "string"}, "Further traces that feedback is about, separated by spaces."),
     }
     return _schema(type, said, headers, encodings=("gzip", "identity", "utf-8"))
 
@@ -61,6 +71,7 @@ def answer(type: str, names: Names) -> dict[str, Any]:
     }
     headers: dict[str, Told] = {
         ATTEMPT: (_COUNT, "How often the request was put off before."),
+        **_TRACING,
         REPLY_TO: (_TEXT, f"In {names.kept_results} only: the address that did not take the answer."),
     }
     return _schema(type, said, headers, required=(*said.keys() - {"content_encoding"}, ATTEMPT))

@@ -19,7 +19,8 @@ DEADLY: Final = 2
 TRACEPARENT: Final = "traceparent"
 # other traces that a message goes back to: their traceparents, with spaces between
 TRACE_LINKS: Final = "x-backtalk-trace-links"
-_TRACING: Final = (TRACEPARENT, "tracestate")
+TRACESTATE: Final = "tracestate"
+_TRACING: Final = (TRACEPARENT, TRACESTATE)
 _OURS: Final = "x-backtalk-"
 
 
