@@ -40,7 +40,7 @@ BACKTALK: Final = str(Path(sys.executable).with_name("backtalk"))
 _FORMAT: Final = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
-def cast(command: Sequence[str], path: Path, *, first: int = LINES, last: int = 0 -> None:
+def cast(command: Sequence[str], path: Path, *, first: int = LINES, last: int = 0) -> None:
     """Run a command in a terminal and draw what it leaves there: so many first and last lines, the rest left out."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.Stream(screen)
@@ -63,7 +63,9 @@ def cast(command: Sequence[str], path: Path, *, first: int = LINES, last: int = 
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for row in rows:
         console.print(row, no_wrap=True, overflow="crop")
-    path.write_text(console.export_svg(title=f"backtalk {command[1]}", code_format=_FORMAT, unique_id=path.stem), "utf-8")
+    path.write_text(
+        console.export_svg(title=f"backtalk {command[1]}", code_format=_FORMAT, unique_id=path.stem), "utf-8"
+    )
 
 
 def _all_of(process: pexpect.spawn[str]) -> str:
@@ -146,7 +148,15 @@ async def watch(path: Path) -> None:
         await asyncio.sleep(LOAD_SECONDS)
         where = ("--url", running.amqp_url, "--namespace", running.namespace)
         workers = [word for port in ports for word in ("--worker", f"127.0.0.1:{port}")]
-        command = [BACKTALK, "top", "--once", *where, *workers, "--management-url", str(running.management_url)]
+        command = [
+            BACKTALK,
+            "top",
+            "--once",
+            *where,
+            *workers,
+            "--management-url",
+            str(running.management_url),
+        ]
         await asyncio.to_thread(cast, command, path)
 
 
@@ -160,7 +170,10 @@ async def _load(url: str, namespace: str) -> None:
 
 async def _one(client: Client, at: int) -> None:
     prompt = {"data": "You are a helpful assistant.", "role": "system prompt", "requires_grad": True}
-    messages = [{"role": "system", "content": [prompt]}, {"role": "user", "content": f"Say hello {at} times."}]
+    messages = [
+        {"role": "system", "content": [prompt]},
+        {"role": "user", "content": f"Say hello {at} times."},
+    ]
     with suppress(Refused):
         result = await client.complete(model="gpt-4o" if at % 15 else "", messages=messages)
         if at % 4 == 0 and result.graph and result.output:

@@ -39,7 +39,8 @@ from backtalk.models import get_backward_model_client, set_backward_model_client
 from backtalk.models.backward import forget_backward_model_client
 from backtalk.runtime.child import Command
 from backtalk.runtime.metrics import Metrics
-from backtalk.runtime.serving import Standing, serve
+from backtalk.runtime.progress import Progress
+from backtalk.runtime.serving import serve
 from backtalk.runtime.settings import EndpointSettings, Settings
 from backtalk.runtime.tracing import NO_TRACING
 from backtalk.transport.rabbitmq import declare
@@ -88,7 +89,7 @@ class Worker:
 
     stop: Callable[[], None]
     task: asyncio.Task[None]
-    standing: Standing
+    progress: Progress
     metrics: Metrics
 
     async def done(self):
@@ -358,7 +359,7 @@ def _properties(given: Mapping[str, Any]) -> spec.Basic.Properties:
 
 @asynccontextmanager
 async def _running(kind, handle, settings: Settings, store, tracing) -> AsyncIterator[Worker]:
-    stop, ready, standing, metrics = asyncio.Event(), asyncio.Event(), Standing(), Metrics(kind.role)
+    stop, ready, progress, metrics = asyncio.Event(), asyncio.Event(), Progress(), Metrics(kind.role)
     # a process of its own for a message knows the settings by its environment
     child = Command((sys.executable, "-m", f"{kind.role}_worker", "--alone"), _environment(settings))
     task = asyncio.ensure_future(
@@ -368,7 +369,7 @@ async def _running(kind, handle, settings: Settings, store, tracing) -> AsyncIte
             settings,
             child=child,
             stop=stop,
-            standing=standing,
+            progress=progress,
             ready=ready.set,
             store=store,
             metrics=metrics,
@@ -381,7 +382,7 @@ async def _running(kind, handle, settings: Settings, store, tracing) -> AsyncIte
     if task.done():
         await task
     try:
-        yield Worker(stop.set, task, standing, metrics)
+        yield Worker(stop.set, task, progress, metrics)
     finally:
         stop.set()
         with suppress(asyncio.CancelledError):

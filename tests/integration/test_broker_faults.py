@@ -61,12 +61,12 @@ async def test_a_network_that_falls_silent_is_noticed_and_costs_no_second_call(d
     await distant.send(job(), message_id="m", reply_to=mailbox)
     await distant.calls(1)
     network.fall_silent()
-    await distant.until(lambda: not worker.standing.conditions()["connected"], what="a lost connection")
-    assert not worker.standing.conditions()["ready"]
+    await distant.until(lambda: not worker.progress.conditions()["connected"], what="a lost connection")
+    assert not worker.progress.conditions()["ready"]
     network.restore()
     answer = await distant.take(mailbox)
     assert (answer.json["id"], answer.json["status"]) == ("m", "completed")
-    await distant.until(lambda: worker.standing.conditions()["ready"], what="a worker that is ready again")
+    await distant.until(lambda: worker.progress.conditions()["ready"], what="a worker that is ready again")
     await all_done(distant)
     assert {letter.id for letter in await distant.rest(mailbox)} <= {answer.id}
     assert distant.model.total == 2
@@ -142,10 +142,10 @@ async def test_a_worker_whose_queue_is_gone_is_not_ready(stage, job):
     worker = await stage.worker(topology="check")
     await stage.delete(stage.names.work("forward"))
     await stage.until(
-        lambda: not worker.standing.conditions()["ready"], patience=5, what="a worker not ready"
+        lambda: not worker.progress.conditions()["ready"], patience=5, what="a worker not ready"
     )
     await declare(stage.url, topology(stage.names), patience=5)
-    await stage.until(lambda: worker.standing.conditions()["ready"], what="a worker that is ready again")
+    await stage.until(lambda: worker.progress.conditions()["ready"], what="a worker that is ready again")
     assert (await stage.ask(job())).json["status"] == "completed"
 
 
@@ -157,10 +157,10 @@ async def test_a_connection_that_comes_back_to_a_missing_queue_works_again_when_
     worker = await distant.worker(amqp_url=network.url, topology="check")
     network.cut()
     await distant.delete(distant.names.work("forward"))
-    await distant.until(lambda: not worker.standing.conditions()["ready"], what="a lost connection")
+    await distant.until(lambda: not worker.progress.conditions()["ready"], what="a lost connection")
     network.restore()
     await declare(distant.url, topology(distant.names), patience=5)
-    await distant.until(lambda: worker.standing.conditions()["ready"], what="a worker that is ready again")
+    await distant.until(lambda: worker.progress.conditions()["ready"], what="a worker that is ready again")
     assert (await distant.ask(job())).json["status"] == "completed"
 
 
@@ -309,7 +309,7 @@ async def test_a_memory_alarm_loses_no_answer(own_stage, own_broker, job, impati
         handle.go.set()
         await own_stage.calls(5)
         assert await nothing_comes(own_stage, mailbox)
-        assert worker.standing.conditions()["connected"]
+        assert worker.progress.conditions()["connected"]
     answers = [await own_stage.take(mailbox) for _ in range(5)]
     await all_done(own_stage)
     answers += await own_stage.rest(mailbox)
@@ -346,9 +346,9 @@ async def test_a_worker_that_may_not_publish_is_not_ready(own_stage, own_broker,
     async with alarm(own_broker):
         handle.go.set()
         await own_stage.until(
-            lambda: not worker.standing.conditions()["ready"], patience=3, what="a worker that is not ready"
+            lambda: not worker.progress.conditions()["ready"], patience=3, what="a worker that is not ready"
         )
-    await own_stage.until(lambda: worker.standing.conditions()["ready"], what="a worker that is ready again")
+    await own_stage.until(lambda: worker.progress.conditions()["ready"], what="a worker that is ready again")
     assert (await own_stage.take(mailbox)).json["status"] == "completed"
 
 
@@ -369,7 +369,7 @@ async def test_a_job_that_outlasts_the_brokers_consumer_timeout_is_joined(own_st
     finally:
         await timeout_after(own_broker, USUAL_CONSUMER_TIMEOUT, tick=60_000)
     assert (answer.json["id"], answer.json["status"]) == ("m", "completed")
-    await own_stage.until(lambda: worker.standing.conditions()["ready"], what="a worker that is ready")
+    await own_stage.until(lambda: worker.progress.conditions()["ready"], what="a worker that is ready")
     await all_done(own_stage)
     assert {letter.id for letter in await own_stage.rest(mailbox)} <= {answer.id}
     assert own_stage.model.total == 2

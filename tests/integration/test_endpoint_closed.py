@@ -35,8 +35,8 @@ async def test_a_refused_key_stops_the_worker_and_its_jobs_wait_in_the_queue(loc
     for at in range(20):
         await locked.send(job(), message_id=f"m{at}", reply_to=mailbox)
     work = locked.names.work("forward")
-    await locked.until(lambda: not worker.standing.valve.open, what="a pause")
-    assert worker.standing.conditions() == {
+    await locked.until(lambda: not worker.progress.valve.open, what="a pause")
+    assert worker.progress.conditions() == {
         "ready": False,
         "connected": True,
         "blocked": False,
@@ -54,7 +54,7 @@ async def test_a_refused_key_stops_the_worker_and_its_jobs_wait_in_the_queue(loc
     assert {answer.json["status"] for answer in answers} == {"completed"}
     # no attempt was spent
     assert {answer.headers["x-backtalk-attempt"] for answer in answers} == {0}
-    assert worker.standing.conditions()["ready"]
+    assert worker.progress.conditions()["ready"]
 
 
 async def test_a_403_for_one_job_is_that_jobs_own(locked, job):
@@ -65,7 +65,7 @@ async def test_a_403_for_one_job_is_that_jobs_own(locked, job):
     await locked.send(job(model="forbidden"), message_id="m", reply_to=mailbox)
     answer = await locked.take(mailbox)
     assert (answer.error["code"], answer.error["details"]["status"]) == ("upstream_rejected", 403)
-    assert worker.standing.conditions()["ready"]
+    assert worker.progress.conditions()["ready"]
     assert (await locked.ask(job())).json["status"] == "completed"
 
 
@@ -79,7 +79,7 @@ async def test_one_closed_endpoint_of_two_puts_its_jobs_off(locked, job):
         await locked.send(refused, message_id="m", reply_to=mailbox)
         waiting = await locked.take(locked.names.rung("forward", "30s"))
         assert (waiting.id, waiting.headers["x-backtalk-attempt"]) == ("m", 0)
-        assert worker.standing.conditions()["ready"]
+        assert worker.progress.conditions()["ready"]
         assert (await locked.ask(job())).json["status"] == "completed"
 
 
@@ -106,11 +106,11 @@ async def test_a_long_wait_that_many_are_told_stops_the_worker_for_a_while(stage
     mailbox = await stage.mailbox()
     for at in range(12):
         await stage.send(job(), message_id=f"m{at}", reply_to=mailbox)
-    await stage.until(lambda: not worker.standing.valve.open, what="a pause")
-    assert not worker.standing.conditions()["ready"]
+    await stage.until(lambda: not worker.progress.valve.open, what="a pause")
+    assert not worker.progress.conditions()["ready"]
     answers = [(await stage.take(mailbox)).json for _ in range(9)]
     assert {answer["status"] for answer in answers} == {"completed"}
-    assert worker.standing.conditions()["ready"]
+    assert worker.progress.conditions()["ready"]
     assert await stage.depth(stage.names.rung("forward", "5s")) == 3
     assert stage.model.total == 12
 

@@ -41,7 +41,7 @@ async def look(worker) -> Told:
             assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             return response.read().decode()
 
-    with served("127.0.0.1", 0, Heart(), worker.standing.conditions, worker.metrics.exposed) as port:
+    with served("127.0.0.1", 0, Heart(), worker.progress.conditions, worker.metrics.exposed) as port:
         return Told(await asyncio.to_thread(read, port))
 
 

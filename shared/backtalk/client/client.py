@@ -10,19 +10,18 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeAlias, overload
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from backtalk.client.calls import Calls
 from backtalk.client.inbox import REMEMBERED, AnyAnswer, Inbox
+from backtalk.client.requests import feedback_of, job_of
 from backtalk.client.split import parts_of, together, whole
 from backtalk.client.traces import Traces
 from backtalk.transport.envelope import ACCEPT_ENCODING, Envelope, TransportError, Unroutable
 from backtalk.transport.rabbitmq import Broker, connect
 from backtalk.transport.topology import DEFAULT_URL, Names, reply_queue
 from backtalk.wire.chunk import CompletionChunk
-from backtalk.wire.codec import encode, pack, validate
+from backtalk.wire.codec import encode, pack
 from backtalk.wire.control import CONTROL_TYPE, Control
-from backtalk.wire.errors import Code, Refused
 from backtalk.wire.feedback import Feedback, Gradients
 from backtalk.wire.graph import Graph
 from backtalk.wire.jobs import CompletionJob, CompletionResult
@@ -87,7 +86,7 @@ class Client:
         are those of OpenAI's chat completions, and `backtalk={…}` for Backtalk's own. Repeat a call with the
         same `id` and it is the same work. Raises Refused where the job is malformed.
         """
-        return await self.call(_job(model, messages, inputs, arguments), id=id)
+        return await self.call(job_of(model, messages, inputs, arguments), id=id)
 
     async def stream(
         self,
@@ -111,7 +110,7 @@ class Client:
         the chunks said. Arguments and exceptions are those of `complete`; leave the loop early, and the rest is
         ignored.
         """
-        job = _job(model, messages, inputs, {**arguments, "stream": True})
+        job = job_of(model, messages, inputs, {**arguments, "stream": True})
         with self._calls.begun(streams=True) as call:
             await self._send(job, id or call.correlation_id, self._reply_to, call.correlation_id)
             while chunk := await call.chunk():
@@ -141,18 +140,7 @@ class Client:
         that of one message. Budgets of the policy then count for each of them, and steps that were taken once for the
         whole batch are asked about by each.
         """
-        if graph is None:
-            raise Refused(
-                Code.INVALID_MESSAGE,
-                'graph: is None; send the job with backtalk={"record": "always"} to get one',
-            )
-        items = (
-            [{"variable": variable, "text": text} for variable, text in feedback.items()]
-            if isinstance(feedback, Mapping)
-            else to_jsonable_python(list(feedback))
-        )
-        graphs = [graph] if isinstance(graph, Graph) else list(graph)
-        request = validate({"graph": graphs, "feedback": items, **options}, Feedback)
+        request = feedback_of(graph, feedback, options)
         return await self.call(request, id=id) if split == 1 else await self._shared(request, id, split)
 
     async def _shared(self, request: Feedback, id: str | None, split: int) -> Gradients:
@@ -269,13 +257,3 @@ class Client:
             # without a broker it goes by itself, after an hour
             with suppress(TransportError):
                 await broker.delete(self._reply_to)
-
-
-def _job(
-    model: str,
-    messages: Iterable[Mapping[str, Any] | BaseModel],
-    inputs: Mapping[str, Any] | None,
-    arguments: Mapping[str, Any],
-) -> CompletionJob:
-    body = {"model": model, "messages": list(messages), "inputs": inputs or {}, **arguments}
-    return validate(to_jsonable_python(body), CompletionJob)

@@ -14,14 +14,15 @@ import uvloop
 from pydantic import ValidationError
 
 from backtalk.runtime.child import Command
+from backtalk.runtime.handler import Handler
 from backtalk.runtime.health import Heart, PortTaken, served
 from backtalk.runtime.metrics import Metrics
-from backtalk.runtime.serving import Standing, on_signals, serve, work_alone
+from backtalk.runtime.progress import Progress
+from backtalk.runtime.serving import on_signals, serve, work_alone
 from backtalk.runtime.settings import Settings
 from backtalk.runtime.settings_told import explain, table
 from backtalk.runtime.telemetry import configure, log
 from backtalk.runtime.tracing import NO_TRACING, Tracing, tracing_for
-from backtalk.runtime.worker import Handler
 from backtalk.transport.envelope import BadAddress, BrokerUnreachable, TopologyMismatch
 from backtalk.wire.kinds import AnswerT, Kind, RequestT
 
@@ -107,27 +108,27 @@ async def _until_signal(
             return
         # as we were started ourselves
         again = Command((sys.executable, *sys.orig_argv[1:], _ALONE))
-        standing, metrics = Standing(), Metrics(kind.role)
+        progress, metrics = Progress(), Metrics(kind.role)
         metrics.watch_loop(heart.lag)
-        with _health(settings, heart, standing, metrics):
+        with _health(settings, heart, progress, metrics):
             await serve(
                 kind,
                 handle,
                 settings,
                 child=again,
                 stop=stop,
-                standing=standing,
+                progress=progress,
                 metrics=metrics,
                 tracing=tracing,
             )
 
 
 def _health(
-    settings: Settings, heart: Heart, standing: Standing, metrics: Metrics
+    settings: Settings, heart: Heart, progress: Progress, metrics: Metrics
 ) -> AbstractContextManager[object]:
     if settings.health_port is None:
         return nullcontext()
-    return served(settings.health_host, settings.health_port, heart, standing.conditions, metrics.exposed)
+    return served(settings.health_host, settings.health_port, heart, progress.conditions, metrics.exposed)
 
 
 def _parser(role: str, purpose: str) -> argparse.ArgumentParser:

@@ -17,11 +17,13 @@ from typing import Any, Final, Generic
 from backtalk.runtime.bounds import BURIALS_AT_ONCE
 from backtalk.runtime.child import BEGUN, SETTLED, Child, Command, end_with, give_way, say
 from backtalk.runtime.guard import Guard
+from backtalk.runtime.handler import Handler
 from backtalk.runtime.handover import read
 from backtalk.runtime.intake import Intake
 from backtalk.runtime.metrics import Metrics
 from backtalk.runtime.openai_model import OpenAIModel
 from backtalk.runtime.orders import Orders
+from backtalk.runtime.progress import Progress
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.settings import Settings
 from backtalk.runtime.settle import Patience
@@ -31,7 +33,7 @@ from backtalk.runtime.telemetry import log
 from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.undertaker import Undertaker
 from backtalk.runtime.valve import Valve
-from backtalk.runtime.worker import LAST_WORDS_SECONDS, Handler, Worker
+from backtalk.runtime.worker import LAST_WORDS_SECONDS, Worker
 from backtalk.transport.envelope import Delivery, TransportError
 from backtalk.transport.rabbitmq import Broker, check, connect, declare
 from backtalk.transport.topology import Names, topology
@@ -51,30 +53,6 @@ class Bench(Generic[RequestT, AnswerT]):
     worker: Worker[RequestT, AnswerT]
     valve: Valve
     store: Store
-
-
-@dataclass(slots=True)
-class Standing:
-    """How far a worker has come; what is not there yet is None."""
-
-    broker: Broker | None = None
-    valve: Valve | None = None
-    guard: Guard | None = None
-    draining: bool = False
-
-    def conditions(self) -> dict[str, bool]:
-        """Return whether it is ready, and what that is made of."""
-        connected = self.broker is not None and self.broker.connected
-        blocked = self.broker is not None and self.broker.blocked
-        complete = self.guard is not None and self.guard.complete
-        consuming = complete and self.valve is not None and self.valve.open
-        return {
-            "ready": connected and consuming and not self.draining and not blocked,
-            "connected": connected,
-            "blocked": blocked,
-            "consuming": consuming,
-            "draining": self.draining,
-        }
 
 
 @asynccontextmanager
@@ -123,7 +101,7 @@ async def serve(
     *,
     child: Command,
     stop: asyncio.Event,
-    standing: Standing,
+    progress: Progress,
     ready: Callable[[], None] = lambda: None,
     store: Store | None = None,
     metrics: Metrics | None = None,
@@ -134,9 +112,9 @@ async def serve(
     agree = declare if settings.topology == "declare" else check
     await agree(settings.amqp_url.get_secret_value(), topology(names), patience=settings.connect_seconds)
     metrics = metrics or Metrics(kind.role)
-    metrics.watch_consumer(standing.conditions)
+    metrics.watch_consumer(progress.conditions)
     async with bench(kind, handle, settings, store, metrics=metrics, tracing=tracing) as at:
-        standing.broker, standing.valve = at.broker, at.valve
+        progress.broker, progress.valve = at.broker, at.valve
         longest = settings.job_budget_seconds + settings.drain_seconds + CHILD_SECONDS
         suspects = Suspects(kind, at.replies, Child(child, longest), metrics)
         undertaker = Undertaker(kind, at.replies, metrics)
@@ -148,14 +126,14 @@ async def serve(
         )
         consumed = (names.work(kind.role), names.suspect(kind.role), names.crashed(kind.role))
         guard = Guard(at.broker, topology(names), consumed, makes=settings.topology == "declare")
-        standing.guard = guard
+        progress.guard = guard
         async with _ears(at, settings), guard.watching():
             async with at.valve.on(worked_on):
                 _calm_collector()
                 log.info("ready")
                 ready()
                 await stop.wait()
-                standing.draining = True
+                progress.draining = True
                 log.info("draining", seconds=settings.drain_seconds)
             with suppress(TransportError):
                 await buried.pause()

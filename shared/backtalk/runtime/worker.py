@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic
 
 from structlog.contextvars import bind_contextvars
 
 from backtalk.runtime.cancelled import Cancelled, cancelled
-from backtalk.runtime.emit import Emit
 from backtalk.runtime.faring import check_deadline, internal, limit, outcome, sent_away, standing
+from backtalk.runtime.handler import Handler
 from backtalk.runtime.intake import Intake
 from backtalk.runtime.metrics import Metrics
-from backtalk.runtime.model import Adapter, Model
+from backtalk.runtime.model import Adapter
 from backtalk.runtime.opened import Opened, identify
 from backtalk.runtime.replies import Replies
 from backtalk.runtime.settle import TOLD, Action, HandBack, Outcome, Patience, Reply, Rung, decide
@@ -28,22 +27,10 @@ from backtalk.runtime.tracing import NO_TRACING, Tracing
 from backtalk.runtime.view import View, stopped
 from backtalk.runtime.works import Work, Works
 from backtalk.transport.envelope import ATTEMPT, Delivery, Envelope
-from backtalk.wire.answer import Answer
 from backtalk.wire.errors import BacktalkError, Refused
-from backtalk.wire.feedback import Feedback
-from backtalk.wire.jobs import CompletionJob
 from backtalk.wire.kinds import AnswerT, Kind, Request, RequestT, check_type
 
 LAST_WORDS_SECONDS: Final = 5.0
-
-Asked = TypeVar("Asked", bound=CompletionJob | Feedback)
-Answered_co = TypeVar("Answered_co", bound=Answer, covariant=True)
-
-
-class Handler(Protocol[Asked, Answered_co]):
-    """What a worker does with a request; it may only ask the model, emit partial output and return the answer."""
-
-    def __call__(self, request: Request[Asked], /, *, model: Model, emit: Emit) -> Awaitable[Answered_co]: ...
 
 
 class Worker(Generic[RequestT, AnswerT]):

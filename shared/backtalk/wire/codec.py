@@ -12,11 +12,11 @@ from math import isfinite
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from backtalk.wire.base import BRANCH, escape
-from backtalk.wire.errors import Code, Refused, TooLarge, invalid
-from backtalk.wire.graph import OPS
+from backtalk.wire.base import escape
+from backtalk.wire.errors import TooLarge, invalid
+from backtalk.wire.findings import refusal
 from backtalk.wire.limits import CONTRACT, Limits
 
 GZIP_ABOVE: Final = 64 * 1024
@@ -26,8 +26,6 @@ _LARGE: Final = 256 * 1024
 _PIECE: Final = 256 * 1024
 # readers follow 200 levels, and an answer holds what it was asked a few levels deeper
 MAX_DEPTH: Final = 150
-_MAX_PROBLEMS: Final = 5
-_MAX_LOOKED_AT: Final = 50
 
 # the only ways to infinity in valid JSON: an exponent of three digits, or a number hundreds of digits long
 _HUGE_NUMBER: Final = re.compile(rb"[:,\[]\s*-?[0-9](?:[0-9]{200}|[0-9.]*[eE]\+?[0-9]{3})")
@@ -190,65 +188,6 @@ def encode(model: BaseModel) -> bytes:
         return to_json(model)
     except PydanticSerializationError as error:
         raise invalid("body", "holds a text that is no Unicode; leave it out") from error
-
-
-def refusal(error: ValidationError) -> Refused:
-    """Translate pydantic's findings; the values themselves stay out, they may be secret."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_LOOKED_AT]
-    # a message of a later version is told as such, whatever else a reader of this version finds odd in it
-    unsupported = [problem for problem in problems if problem["type"] == "unsupported_schema_version"]
-    told = _without_echoes([_told(problem) for problem in unsupported or problems])
-    more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-    path, problem = told[0]
-    return Refused(
-        Code.UNSUPPORTED_SCHEMA_VERSION if unsupported else Code.INVALID_MESSAGE,
-        f"{path}: {problem}{more}",
-        path=path,
-        problems=[{"path": path, "problem": problem} for path, problem in told[:_MAX_PROBLEMS]],
-    )
-
-
-_REMEDIES: Final = {
-    "missing": "is missing; add it",
-    "extra_forbidden": "is not known; leave it out, or check the spelling",
-    "tuple_type": "expected a list",
-    "dict_type": "expected an object",
-    "model_type": "expected an object",
-    # the one union that is told apart by a field, and so by Rust: graphs have many operations
-    "union_tag_not_found": f"op: is missing; it is one of {', '.join(OPS)}",
-    "union_tag_invalid": f"op: expected one of {', '.join(OPS)}",
-}
-# those whose text names the rest of the path before a colon
-_NAMING: Final = frozenset({"value_error", "union_tag_not_found", "union_tag_invalid"})
-_OWN_PATH: Final = re.compile(r"([^\s:]+): (.+)", re.DOTALL)
-
-
-def _told(problem: ErrorDetails) -> tuple[str, str]:
-    """Return path and problem; our own validators name the rest of the path before a colon."""
-    steps = [
-        escape(str(step))
-        for at, step in enumerate(problem["loc"])
-        if step != "[key]" and not str(step).startswith(BRANCH) and not _is_op(problem["loc"], at)
-    ]
-    message = _REMEDIES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    if problem["type"] in _NAMING and (own := _OWN_PATH.fullmatch(message)):
-        steps.append(own[1])
-        message = own[2]
-    return "/".join(steps) or "body", message
-
-
-def _is_op(steps: tuple[int | str, ...], at: int) -> bool:
-    """Tell a step that pydantic adds for the kind of an operation: `operations/3/chat_completion/…`."""
-    return at > 1 and steps[at - 2] == "operations" and isinstance(steps[at - 1], int)
-
-
-def _without_echoes(told: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Drop what pydantic says of a list only because an item of it is wrong."""
-    return [
-        (path, problem)
-        for path, problem in told
-        if not any(other.startswith(f"{path}/") for other, _ in told)
-    ]
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from backtalk.wire.codec import refusal
 from backtalk.wire.errors import Code, Refused
+from backtalk.wire.findings import refusal
 from backtalk.wire.graph import Graph, Operation, Variable
 
 _Entry = TypeVar("_Entry", Variable, Operation, dict[str, Any])
