@@ -53,8 +53,9 @@ demo: setup rabbitmq
 learn: setup rabbitmq
 	@$(BIN)/python examples/learn.py
 
+# half as many processes again as there are processors: tests wait, too
 test: setup rabbitmq redis graphviz
-	@$(BIN)/pytest -n auto --maxprocesses 4
+	@$(BIN)/pytest -n $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )) --maxprocesses 6
 
 # what needs more than Python, RabbitMQ and Redis as well: tests/extra
 test-all: test .venv/.docs chromium

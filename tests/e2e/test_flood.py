@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aio_pika
 
-JOBS = 5_000
+JOBS = 2_500
 MIB = 1024
 
 

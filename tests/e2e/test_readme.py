@@ -7,25 +7,27 @@ import re
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    ("at", "expected"),
-    [
-        (0, ["Ciao", "Bonjour", "capital letters"]),
-        (1, ["Ciao", "capital letters"]),
-        (2, ["job-1", "completed"]),
-    ],
+PRINTED = (
+    ["Ciao", "Bonjour", "capital letters"],
+    ["Ciao", "capital letters"],
+    ["job-1", "completed"],
 )
-async def test_a_snippet_runs_as_it_stands(environment, names, spawn, at, expected) -> None:
+
+
+async def test_each_snippet_runs_as_it_stands(environment, names, spawn) -> None:
     """All ways to send a job work against a running pair."""
-    await spawn("forward")
-    await spawn("backward")
-    code = SNIPPETS[at].replace('"backtalk.forward"', f'"{names.work("forward")}"')
+    await asyncio.gather(spawn("forward"), spawn("backward"))
+    for snippet, expected in zip(SNIPPETS, PRINTED, strict=True):
+        await _runs(
+            snippet.replace('"backtalk.forward"', f'"{names.work("forward")}"'), environment, expected
+        )
+
+
+async def _runs(code, environment, expected) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code),
         env=environment,

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from backtalk.cli.main import app
 
 BACKTALK = str(Path(sys.executable).with_name("backtalk"))
 
@@ -119,13 +122,17 @@ async def test_a_finished_run_sends_nothing_again(submit, spawn, model, tmp_path
         ([], "holds no requests"),
     ],
 )
-async def test_a_bad_file_is_refused_before_anything_is_sent(submit, model, tmp_path, lines, told) -> None:
+def test_a_bad_file_is_refused_before_anything_is_sent(
+    environment, model, tmp_path, monkeypatch, lines, told
+) -> None:
     """The message names file, line and remedy."""
+    for name in ("BACKTALK_AMQP_URL", "BACKTALK_NAMESPACE"):
+        monkeypatch.setenv(name, environment[name])
     requests = tmp_path / "in.jsonl"
     requests.write_text("".join(f"{text}\n" for text in lines))
-    code, said = await submit(requests, "--out", tmp_path / "out.jsonl")
-    assert code == 1
-    assert told in " ".join(said.split())
+    ran = CliRunner().invoke(app, ["submit", str(requests), "--out", str(tmp_path / "out.jsonl")])
+    assert ran.exit_code == 1
+    assert told in " ".join(ran.output.split())
     assert model.total == 0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from backtalk import Client
+from forward_worker.tools.inject import toolbox
+from forward_worker.tools.words import BadTemplate
 
 TOOL = {
     "type": "function",
@@ -130,13 +132,12 @@ async def test_a_request_brings_its_words_into_those_of_the_operator(
         ("call_token.jinja", " \n", "is empty"),
     ],
 )
-async def test_a_mistake_in_a_template_ends_the_worker_at_its_start(
-    environment, folder, file, text, problem
-) -> None:
-    """With exit code 2, the name of the file and what is wrong with it."""
+def test_a_mistake_in_a_template_is_told_by_its_file(folder, file, text, problem) -> None:
+    """In one line, with what is wrong with it; the next test sees that it ends the worker."""
     (folder / file).write_text(text)
-    code, said = await exit_of({**environment, "BACKTALK_TOOL_TEMPLATES": str(folder)})
-    assert code == 2
+    with pytest.raises(BadTemplate) as raised:
+        toolbox(folder, {})
+    said = str(raised.value)
     assert said.startswith("BACKTALK_TOOL_TEMPLATES: ")
     assert file in said
     assert problem in said
