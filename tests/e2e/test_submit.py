@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from backtalk.cli.main import app
+from backtalk.cli import main
 
 BACKTALK = str(Path(sys.executable).with_name("backtalk"))
 
@@ -123,16 +122,20 @@ async def test_a_finished_run_sends_nothing_again(submit, spawn, model, tmp_path
     ],
 )
 def test_a_bad_file_is_refused_before_anything_is_sent(
-    environment, model, tmp_path, monkeypatch, lines, told
+    environment, model, tmp_path, monkeypatch, capsys, lines, told
 ) -> None:
     """The message names file, line and remedy."""
     for name in ("BACKTALK_AMQP_URL", "BACKTALK_NAMESPACE"):
         monkeypatch.setenv(name, environment[name])
     requests = tmp_path / "in.jsonl"
     requests.write_text("".join(f"{text}\n" for text in lines))
-    ran = CliRunner().invoke(app, ["submit", str(requests), "--out", str(tmp_path / "out.jsonl")])
-    assert ran.exit_code == 1
-    assert told in " ".join(ran.output.split())
+    monkeypatch.setattr(
+        sys, "argv", ["backtalk", "submit", str(requests), "--out", str(tmp_path / "out.jsonl")]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert told in " ".join(capsys.readouterr().err.split())
     assert model.total == 0
 
 
