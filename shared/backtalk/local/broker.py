@@ -180,3 +180,5 @@ def _plug(folder: Path, name: str, port: int) -> None:
     plugins.write_text(plugins.read_text().replace("]", f",rabbitmq_{name}]").replace("[,", "["))
     with (folder / "rabbitmq.conf").open("a") as configuration:
         configuration.write(f"{name}.tcp.ip = 127.0.0.1\n{name}.tcp.port = {port}\n")
+    # what it tells of queues is what they say of themselves
+    (folder / "advanced.config").write_text("[].\n")
