@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 RABBITMQ := $(wildcard /usr/lib/rabbitmq/bin/rabbitmq-server /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server /opt/rabbitmq/sbin/rabbitmq-server)
 
-.PHONY: help dist setup rabbitmq redis graphviz chromium demo learn docs pictures tutorial test test-all fuzz check format bench chaos schemas clean
+.PHONY: help dist setup rabbitmq redis graphviz npm chromium demo learn docs pictures tutorial test test-all fuzz check format bench chaos schemas clean
 
 help:
 	@echo "make demo      set up and run the demonstration: no key and no broker needed"
@@ -44,6 +44,10 @@ redis:
 graphviz:
 	@command -v dot >/dev/null || scripts/apt-install graphviz || echo "Going on without Graphviz."
 
+# the page of docs/asyncapi.yaml is made by a package of npm's
+npm:
+	@command -v npm >/dev/null || scripts/apt-install npm
+
 chromium:
 	@command -v chromium >/dev/null || scripts/apt-install chromium
 
@@ -58,7 +62,7 @@ test: setup rabbitmq redis graphviz
 	@$(BIN)/pytest -n $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )) --maxprocesses 6
 
 # what needs more than Python, RabbitMQ and Redis as well: tests/extra
-test-all: test .venv/.docs chromium
+test-all: test .venv/.docs npm chromium
 	@$(BIN)/pytest tests/extra
 
 .venv/.docs: .venv/.ready
@@ -66,7 +70,7 @@ test-all: test .venv/.docs chromium
 	@touch $@
 
 # a site that needs no network to be read: open .site/index.html
-docs: .venv/.docs
+docs: .venv/.docs npm
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # the pictures of README and docs, made by what they show; needs chromium
