@@ -96,6 +96,15 @@ def test_a_worker_that_does_not_answer_is_a_line():
     assert "does not answer: gone" in drawn(told)
 
 
+@pytest.mark.parametrize("height", [None, 30])
+def test_no_worker_that_answers_is_a_table_as_well(height):
+    """Where the columns of numbers have none: the state of a place where workers are yet to be started."""
+    text = drawn(seen([None], [None]), height=height)
+    assert "does not answer: gone" in text
+    assert "shop.forward" not in text
+    assert "forward.dead" in text
+
+
 def test_an_unknown_price_is_no_0():
     """It is said, and the sum says that something is missing in it."""
     told = seen([worker(calls=1)], [worker(calls=2)], priced=False)

@@ -91,7 +91,7 @@ def _table(
     for at, column in enumerate(columns):
         text = at == 0 or column in _TEXTS
         # half a number is another number: where it is narrow, texts are cut, and stay on their line
-        least = None if text else max(len(column), *(len(row[at].plain) for row in rows if at < len(row)))
+        least = None if text else max([len(column), *(len(row[at].plain) for row in rows if at < len(row))])
         table.add_column(column, justify="left" if text else "right", no_wrap=not text, min_width=least)
     cut = most < len(rows)
     for row in rows[: most - 1 if cut else most]:
