@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from backtalk.batches import batch as batches
+from backtalk.batches import single
 from backtalk.batches.ledger import Ledger, number_of
 from backtalk.batches.outputs import order, put_in_order
 from backtalk.batches.pace import Pace
@@ -79,6 +80,7 @@ def test_all_problems_of_a_file_are_told_at_once(made):
         line("c", method="GET"),
         line("d", body={"model": "m", "messages": []}),
         line(""),
+        line(7),
         begin=False,
     )
     with pytest.raises(BadRequests, match=r"in0.jsonl:3: custom_id 'a' stands twice"):
@@ -92,6 +94,11 @@ def test_all_problems_of_a_file_are_told_at_once(made):
         (6, "invalid_method", "method"),
         (7, "invalid_request", "messages"),
         (8, "missing_required_parameter", "custom_id"),
+        (9, "missing_required_parameter", "custom_id"),
+    ]
+    assert [one["message"] for one in facts.problems[-2:]] == [
+        "custom_id is missing; give each line one",
+        "custom_id is no text; put it in quotes",
     ]
     told = report(store.plan, facts)
     assert told["errors"]["data"] == facts.problems
@@ -278,6 +285,29 @@ def test_a_file_that_is_there_is_never_overwritten(made, tmp_path):
     assert (tmp_path / "mine").read_text() == "my only copy"
 
 
+@pytest.mark.parametrize("name", ["output", "errors"])
+def test_a_folder_that_is_not_there_is_told_before_anything_is_sent(made, tmp_path, name):
+    """A batch whose results cannot be written would never end."""
+    with pytest.raises(BadFile, match="its folder is not there"):
+        made(line("a"), **{name: tmp_path / "nowhere" / "x"})
+    assert not (tmp_path / "state").exists()
+
+
+def test_submit_needs_the_folder_of_its_results(tmp_path):
+    """The state lies beside them, and is begun first."""
+    file = tmp_path / "in.jsonl"
+    file.write_text(json.dumps(line("a")))
+    with pytest.raises(BadFile, match="its folder is not there"):
+        single.opened(
+            file,
+            tmp_path / "nowhere" / "x",
+            namespace="n",
+            in_flight=1,
+            resend=False,
+            on_bytes=lambda _: None,
+        )
+
+
 def test_what_is_no_state_is_refused(tmp_path):
     (tmp_path / "batch.db").write_text("something else, and long enough to be looked at\n" * 100)
     with pytest.raises(BadFile, match="is no state of a batch"):
@@ -334,6 +364,9 @@ def test_a_batch_that_failed_can_be_looked_at_without_a_broker(made, tmp_path):
     assert told["id"] in run("list", "--state", state).stdout
     shown = run("status", told["id"], "--offline", "--state", state)
     assert json.loads(shown.stdout) == told
+    results = run("results", told["id"], "--state", state)
+    assert (results.exit_code, results.stdout) == (3, "")
+    assert f"nothing was sent; `backtalk batch status {told['id']}` lists what is wrong" in results.stderr
 
 
 def test_what_makes_no_sense_is_a_wrong_command_line(tmp_path):

@@ -14,7 +14,7 @@ from backtalk.batches.outputs import put_in_order
 from backtalk.batches.requests import BadRequests, check, digest
 from backtalk.batches.state import Form, Plan, Status
 from backtalk.batches.store import Store, lock_of
-from backtalk.client.batchfile import BadFile
+from backtalk.client.batchfile import BadFile, need_folder
 
 STATE: Final = "batch.db"
 OUTPUT: Final = "output.jsonl"
@@ -75,6 +75,8 @@ def create(
         form=form,
         window_seconds=window_seconds,
     )
+    for named in filter(None, (output, errors)):
+        need_folder(named)
     for path in (plan.output, plan.errors):
         if path is not None and path.exists() and (path == plan.input or path.stat().st_size):
             raise BadFile(f"{path}: is there already; name another file for the results")

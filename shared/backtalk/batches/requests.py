@@ -66,9 +66,16 @@ class _Check:
             return None
         custom_id = request.get("custom_id")
         if not isinstance(custom_id, str) or not custom_id:
-            self.bad("missing_required_parameter", "custom_id is missing; give each line one", "custom_id")
+            wrong = (
+                "is missing; give each line one"
+                if custom_id in (None, "")
+                else "is no text; put it in quotes"
+            )
+            self.bad("missing_required_parameter", f"custom_id {wrong}", "custom_id")
         elif request.get("method", METHOD) != METHOD:
-            self.bad("invalid_method", f"method {request['method']!r} is none; use {METHOD}", "method")
+            self.bad(
+                "invalid_method", f"method {request['method']!r} is not supported; use {METHOD}", "method"
+            )
         elif request.get("url", URL) != URL:
             self.bad("invalid_url", f"url {request['url']!r} is not supported; use {URL}", "url")
         else:

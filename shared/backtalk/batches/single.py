@@ -12,7 +12,7 @@ from backtalk.batches.ledger import number_of
 from backtalk.batches.requests import BadRequests, digest
 from backtalk.batches.state import Facts, Form, Plan, Status
 from backtalk.batches.store import Store, remove
-from backtalk.client.batchfile import BadFile
+from backtalk.client.batchfile import BadFile, need_folder
 from backtalk.wire.codec import parse
 from backtalk.wire.errors import Refused
 
@@ -45,6 +45,7 @@ def opened(
     """
     if out.resolve() == requests.resolve():
         raise BadFile(f"{out}: is the file of the requests; choose another --out")
+    need_folder(out)
     plan = _plan(requests, out, namespace)
     if state_of(out).exists():
         store = _going_on(plan)

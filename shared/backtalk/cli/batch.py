@@ -224,6 +224,8 @@ async def _tried(store: Store, url: str | None, work: Work, on_facts: OnFacts) -
 def _ending(store: Store) -> str:
     """Return how a batch stands, in a sentence."""
     plan, facts = store.plan, store.facts()
+    if facts.problems:
+        return f"failed: nothing was sent; `backtalk batch status {plan.id}` lists what is wrong with {plan.input}"
     told = f"{facts.status.value}: {facts.completed:,} of {facts.total:,} completed in {plan.output}"
     failed = f"; {facts.failed:,} failed, see {plan.errors}" if facts.failed else ""
     unsent = facts.total - facts.sent
