@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -24,6 +25,8 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await work
 
+    # it would write at every try that a broker is not there, which the verbs say in the end
+    logging.getLogger("aiormq").addHandler(logging.NullHandler())
     try:
         return asyncio.run(interruptible())
     except (KeyboardInterrupt, asyncio.CancelledError):

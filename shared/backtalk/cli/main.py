@@ -8,7 +8,7 @@ import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -26,6 +26,8 @@ from backtalk.cli.topology import app as topology
 from backtalk.client import BrokerUnreachable, Client, Refused, TransportError
 from backtalk.client.batchfile import BadFile
 from backtalk.schemas import write_schemas
+
+_REMEDY: Final = "check BACKTALK_AMQP_URL or --url, and that the broker runs"
 
 app = typer.Typer(
     name="backtalk",
@@ -48,7 +50,9 @@ def main() -> None:
         app()
     except (BadFile, NoExamples, BrokerUnreachable, TransportError, Refused, OSError) as error:
         # not broken into lines: a name of a file in two pieces cannot be copied
-        console.print(f"backtalk: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        remedy = f"; {_REMEDY}" if isinstance(error, BrokerUnreachable) else ""
+        told = f"backtalk: {error}{remedy}"
+        console.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 import time
@@ -98,8 +97,6 @@ def top(
     Queues are seen through the management API, or with less to tell through AMQP; all else through the metrics of the
     workers. What cannot be asked is said, and the rest is shown.
     """
-    # they would write between the tables that a broker is not there, which the tables say
-    logging.getLogger("aiormq").addHandler(logging.NullHandler())
     asked = _addresses(worker)
     readable = find_spec("prometheus_client") is not None
     note = _NO_WORKERS if not asked else None if readable else _NO_PARSER
