@@ -39,7 +39,7 @@ app = typer.Typer(
     name="dead", help="Read dead letters, send them to work again, or delete them.", no_args_is_help=True
 )
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Every letter with one of these ids.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Every letter with one of these ids.")]
 All = Annotated[bool, typer.Option("--all", help="All letters, or all that --role and --code leave.")]
 
 

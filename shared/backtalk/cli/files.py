@@ -20,7 +20,8 @@ app = typer.Typer()
 )
 def render(
     job: Annotated[
-        typer.FileBinaryRead, typer.Argument(help="A job's body, as JSON; - is the standard input.")
+        typer.FileBinaryRead,
+        typer.Argument(metavar="FILE", help="A job's body, as JSON; - is the standard input."),
     ],
     item: Annotated[int | None, typer.Option(help="Of a batch, only this item (from 0).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole bodies as JSON lines.")] = False,
@@ -51,7 +52,7 @@ def render(
 def plan(
     feedback: Annotated[
         typer.FileBinaryRead | None,
-        typer.Argument(help="A feedback message's body, as JSON; - is the standard input."),
+        typer.Argument(metavar="FILE", help="A feedback message's body, as JSON; - is the standard input."),
     ] = None,
     policies: Annotated[
         bool, typer.Option("--policies", help="Print the fields of a policy and which go together.")
@@ -81,14 +82,16 @@ def plan(
 )
 def graph(
     file: Annotated[
-        typer.FileBinaryRead, typer.Argument(help="JSON that holds a graph; - is the standard input.")
+        typer.FileBinaryRead,
+        typer.Argument(metavar="FILE", help="JSON that holds a graph; - is the standard input."),
     ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Where it goes: .html, .dot, .gv, or .svg, which needs Graphviz."),
     ] = Path("graph.html"),
     gradients: Annotated[
-        typer.FileBinaryRead | None, typer.Option(help="The answer to feedback on the graph, as JSON.")
+        typer.FileBinaryRead | None,
+        typer.Option(metavar="FILE", help="The answer to feedback on the graph, as JSON."),
     ] = None,
 ) -> None:
     """Draw variables, operations and gradients: a page to click through, a picture, or the source of one.

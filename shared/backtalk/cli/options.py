@@ -15,10 +15,13 @@ PATIENCE: Final = 10.0
 DEAD: Final = "dead"
 
 Url: TypeAlias = Annotated[
-    str | None, typer.Option(envvar="BACKTALK_AMQP_URL", help="The broker.", show_envvar=True)
+    str | None,
+    typer.Option(
+        envvar="BACKTALK_AMQP_URL", help=f"The broker; {DEFAULT_URL} if not told.", show_envvar=True
+    ),
 ]
 Namespace: TypeAlias = Annotated[
-    str | None, typer.Option(envvar="BACKTALK_NAMESPACE", help="Prefix of the queues.")
+    str | None, typer.Option(envvar="BACKTALK_NAMESPACE", help="Prefix of the queues; backtalk if not told.")
 ]
 ManagementUrl: TypeAlias = Annotated[
     str | None,

@@ -47,8 +47,8 @@ settings (environment variables) [default]:
   OTEL_EXPORTER_OTLP_ENDPOINT     collector that gets the traces, by HTTP; OTEL_… as everywhere [none]
 
 exit codes:
-  0 drained after SIGTERM or SIGINT    2 bad settings    3 a queue is missing, or has other arguments
-  4 no broker    128 + n stopped at once by a second signal n
+  0 drained after SIGTERM or SIGINT    1 its event loop hung    2 bad settings, or the health port is taken
+  3 a queue is missing, or has other arguments    4 no broker    128 + n stopped at once by a second signal n
 
 examples:
   OPENAI_BASE_URL=http://localhost:8000/v1 {role}-worker
