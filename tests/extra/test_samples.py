@@ -46,6 +46,8 @@ def tool(name, package=None):
 def local(beside, tmp_path_factory):
     """Run `backtalk local` for the tests of this module; return the variables that it says to export, and its model."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("BACKTALK_", "OPENAI_"))}
+    # a port for both workers is one too few
+    env["BACKTALK_HEALTH_PORT"] = "8081"
     log = tmp_path_factory.mktemp("local") / "log"
     command = (Path(sys.executable).with_name("backtalk"), "local")
     stack = running([str(part) for part in command], env=env, log=log, ready="Ctrl-C")
@@ -171,3 +173,17 @@ def test_the_types_of_the_nodejs_sample_know_the_schemas(node) -> None:
         wrong.unlink()
     assert done.returncode != 0
     assert "'variabel' does not exist" in done.stdout
+
+
+def test_what_is_exported_is_enough_to_watch_both_workers(addresses) -> None:
+    """`backtalk top` needs no options beside `backtalk local`."""
+    done = call(
+        Path(sys.executable).with_name("backtalk"), "top", "--json", "--interval", "0.1", env=addresses
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(one["role"], one["problem"]) for one in told["workers"]] == [
+        ("forward", None),
+        ("backward", None),
+    ]
+    assert told["notes"] == []

@@ -114,9 +114,12 @@ async def _local() -> None:
         management = f"export BACKTALK_MANAGEMENT_URL={http}\n" if http else ""
         console.print(
             f"export BACKTALK_AMQP_URL={running.amqp_url}\n{management}"
+            f"export BACKTALK_WORKERS={','.join(running.workers)}\n"
             f"model: {running.model_url}{' (simulated)' if running.simulated else ''}\n"
             f"logs:  {running.logs}\nCtrl-C stops everything.",
             highlight=False,
+            # to be copied, however long
+            soft_wrap=True,
         )
         await asyncio.Event().wait()
 
@@ -128,7 +131,7 @@ async def _guarded(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except (BrokerFailed, ProcessFailed) as error:
-        console.print(f"backtalk: {error}", style="red", markup=False, highlight=False)
+        console.print(f"backtalk: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 

@@ -21,7 +21,7 @@ WORKERS: Final = ("forward", "backward")
 class Stack:
     """Where everything is. `simulated` tells that no real model is asked, `private` that the broker is ours.
 
-    `management_url` is None unless it was asked for and the broker is ours.
+    `management_url` is None unless it was asked for and the broker is ours; `workers` are their health ports.
     """
 
     amqp_url: str
@@ -30,6 +30,7 @@ class Stack:
     simulated: bool
     private: bool
     logs: Path
+    workers: tuple[str, ...]
     management_url: str | None = None
 
 
@@ -62,9 +63,13 @@ async def stack(*, namespace: str, latency: float = 0.0, management: bool = Fals
         }
         if simulated:
             env["OPENAI_API_KEY"] = "simulated"
-        for role in WORKERS:
-            await opened.enter_async_context(worker(role, env, logs))
-        yield Stack(amqp_url, namespace, model_url, simulated, private, logs, management_url)
+        # one in the environment would be that of both
+        ports = free_ports(len(WORKERS))
+        for role, port in zip(WORKERS, ports, strict=True):
+            own = {"BACKTALK_HEALTH_HOST": "127.0.0.1", "BACKTALK_HEALTH_PORT": str(port)}
+            await opened.enter_async_context(worker(role, env | own, logs))
+        workers = tuple(f"127.0.0.1:{port}" for port in ports)
+        yield Stack(amqp_url, namespace, model_url, simulated, private, logs, workers, management_url)
 
 
 @asynccontextmanager
