@@ -152,6 +152,17 @@ def test_the_cost_of_a_model_without_a_price_is_unknown(made):
     assert store.facts().cost is None
 
 
+@pytest.mark.parametrize("wrong", [{"model": ["gpt-4o"]}, {"model": 4}, {"usage": "much"}, {"usage": [1]}])
+def test_what_an_endpoint_makes_up_loses_no_answer(made, wrong):
+    """It is written as it came, and its cost is unknown."""
+    store = made(line("a"))
+    completion = {**answer(store, 0).completions[0], **wrong}
+    with Ledger(store) as ledger:
+        assert ledger.take([answer(store, 0, completions=[completion])]) == 1
+    assert store.facts().cost is None
+    assert lines_of(store.plan.output)[0]["response"]["body"] == completion
+
+
 def test_our_own_form_has_all_that_backtalk_adds(made):
     """Several items are a list, errors have their details, and the rest stands under `backtalk`."""
     store = made(line("a"), line("b"), form=Form.BACKTALK)
@@ -181,7 +192,17 @@ def test_what_comes_twice_or_is_not_ours_is_written_once_or_never(made):
 
 
 @pytest.mark.parametrize(
-    ("id", "number"), [("b-7", 7), ("b-", None), ("b-x", None), ("b-²", None), ("c-7", None), ("7", None)]
+    ("id", "number"),
+    [
+        ("b-7", 7),
+        ("b-", None),
+        ("b-x", None),
+        ("b-²", None),
+        ("c-7", None),
+        ("7", None),
+        ("b-99999999999999999999", None),
+        (f"b-{'9' * 5000}", None),
+    ],
 )
 def test_the_number_of_a_line_is_in_its_id(id, number):
     assert number_of(id, "b") == number
