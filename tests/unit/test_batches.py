@@ -299,6 +299,57 @@ def test_a_file_that_is_there_is_never_overwritten(made, tmp_path):
     assert (tmp_path / "mine").read_text() == "my only copy"
 
 
+def test_two_batches_never_write_to_one_file(made, tmp_path):
+    """Though neither has written anything yet; one that ended without a result has let go of it."""
+    first = made(line("a"), output=tmp_path / "out")
+    with pytest.raises(BadFile, match=f"{first.plan.id} writes to it"):
+        made(line("b"), output=tmp_path / "else", errors=tmp_path / "out")
+    first.note(status=Status.CANCELLED)
+    made(line("b"), output=tmp_path / "out")
+
+
+def test_results_that_somebody_took_away_are_missed(made):
+    """Instead of a file of zeros where they were."""
+    store = made(line("a"), line("b"))
+    with Ledger(store) as ledger:
+        ledger.take([answer(store, 0)])
+    moved = store.plan.output.rename(store.plan.output.with_name("moved"))
+    with pytest.raises(BadFile, match="lacks results"):
+        Ledger(store)
+    assert not store.plan.output.exists()
+    moved.rename(store.plan.output)
+    with Ledger(store) as ledger:
+        assert ledger.take([answer(store, 1)]) == 1
+
+
+def test_batches_are_listed_by_their_age(made):
+    """Whichever was written to last; and one that cannot be read keeps none from being listed."""
+    first, second = made(line("a")), made(line("b"))
+    first.close()
+    (second.path.parent.with_name("batch_torn")).mkdir()
+    (second.path.parent.with_name("batch_torn") / "batch.db").touch()
+    listed = batches.all_batches(second.path.parent.parent)
+    assert [plan.id for plan, _ in listed] == [first.plan.id, second.plan.id]
+
+
+def test_a_batch_is_there_as_a_whole_or_not_at_all(made, monkeypatch):
+    """A process that dies while it begins one leaves nothing that stands in the way of another."""
+    begun = made(line("a"))
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backtalk.batches.store.Path.replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        Store.create(begun.path, begun.plan)
+    monkeypatch.undo()
+    assert not begun.path.exists()
+    with pytest.raises(BadFile):
+        Store(begun.path)
+    assert not begun.path.exists()
+    Store.create(begun.path, begun.plan).close()
+
+
 def test_what_is_no_state_is_refused(tmp_path):
     (tmp_path / "batch.db").write_text("something else, and long enough to be looked at\n" * 100)
     with pytest.raises(BadFile, match="is no state of a batch"):
