@@ -159,6 +159,17 @@ def test_the_cost_of_a_model_without_a_price_is_unknown(made):
     assert store.facts().cost is None
 
 
+@pytest.mark.parametrize("wrong", [{"model": ["gpt-4o"]}, {"model": 4}, {"usage": "much"}, {"usage": [1]}])
+def test_what_an_endpoint_makes_up_loses_no_answer(made, wrong):
+    """It is written as it came, and its cost is unknown."""
+    store = made(line("a"))
+    completion = {**answer(store, 0).completions[0], **wrong}
+    with Ledger(store) as ledger:
+        assert ledger.take([answer(store, 0, completions=[completion])]) == 1
+    assert store.facts().cost is None
+    assert lines_of(store.plan.output)[0]["response"]["body"] == completion
+
+
 def test_our_own_form_has_all_that_backtalk_adds(made):
     """Several items are a list, errors have their details, and the rest stands under `backtalk`."""
     store = made(line("a"), line("b"), form=Form.BACKTALK)
@@ -188,7 +199,17 @@ def test_what_comes_twice_or_is_not_ours_is_written_once_or_never(made):
 
 
 @pytest.mark.parametrize(
-    ("id", "number"), [("b-7", 7), ("b-", None), ("b-x", None), ("b-²", None), ("c-7", None), ("7", None)]
+    ("id", "number"),
+    [
+        ("b-7", 7),
+        ("b-", None),
+        ("b-x", None),
+        ("b-²", None),
+        ("c-7", None),
+        ("7", None),
+        ("b-99999999999999999999", None),
+        (f"b-{'9' * 5000}", None),
+    ],
 )
 def test_the_number_of_a_line_is_in_its_id(id, number):
     assert number_of(id, "b") == number
@@ -306,6 +327,57 @@ def test_submit_needs_the_folder_of_its_results(tmp_path):
             resend=False,
             on_bytes=lambda _: None,
         )
+
+
+def test_two_batches_never_write_to_one_file(made, tmp_path):
+    """Though neither has written anything yet; one that ended without a result has let go of it."""
+    first = made(line("a"), output=tmp_path / "out")
+    with pytest.raises(BadFile, match=f"{first.plan.id} writes to it"):
+        made(line("b"), output=tmp_path / "else", errors=tmp_path / "out")
+    first.note(status=Status.CANCELLED)
+    made(line("b"), output=tmp_path / "out")
+
+
+def test_results_that_somebody_took_away_are_missed(made):
+    """Instead of a file of zeros where they were."""
+    store = made(line("a"), line("b"))
+    with Ledger(store) as ledger:
+        ledger.take([answer(store, 0)])
+    moved = store.plan.output.rename(store.plan.output.with_name("moved"))
+    with pytest.raises(BadFile, match="lacks results"):
+        Ledger(store)
+    assert not store.plan.output.exists()
+    moved.rename(store.plan.output)
+    with Ledger(store) as ledger:
+        assert ledger.take([answer(store, 1)]) == 1
+
+
+def test_batches_are_listed_by_their_age(made):
+    """Whichever was written to last; and one that cannot be read keeps none from being listed."""
+    first, second = made(line("a")), made(line("b"))
+    first.close()
+    (second.path.parent.with_name("batch_torn")).mkdir()
+    (second.path.parent.with_name("batch_torn") / "batch.db").touch()
+    listed = batches.all_batches(second.path.parent.parent)
+    assert [plan.id for plan, _ in listed] == [first.plan.id, second.plan.id]
+
+
+def test_a_batch_is_there_as_a_whole_or_not_at_all(made, monkeypatch):
+    """A process that dies while it begins one leaves nothing that stands in the way of another."""
+    begun = made(line("a"))
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backtalk.batches.store.Path.replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        Store.create(begun.path, begun.plan)
+    monkeypatch.undo()
+    assert not begun.path.exists()
+    with pytest.raises(BadFile):
+        Store(begun.path)
+    assert not begun.path.exists()
+    Store.create(begun.path, begun.plan).close()
 
 
 def test_what_is_no_state_is_refused(tmp_path):

@@ -46,6 +46,30 @@ async def test_what_goes_wrong_is_told_without_the_password(login, answer, told)
     assert login.partition(":")[2] not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[" * 200_000,
+        [{"name": "q", "messages_ready": "\x1b[31m"}],
+        [{"name": "q", "consumers": [1]}],
+        [{"name": ["q"]}],
+        [{"name": "q", "messages_details": {}, "message_stats": {"ack_details": {"rate": 10**400}}}],
+        b'[{"name": "q", "messages_details": {}, "message_stats": {"ack_details": {"rate": NaN}}}]',
+    ],
+)
+async def test_levels_are_numbers_or_not_told(answer):
+    """Whatever somebody else answers in the place of the API."""
+
+    class Any(dict):
+        def get(self, _):
+            return answer
+
+    with management({}) as api:
+        api.answers = Any()
+        with pytest.raises(NotTold, match="no management API"):
+            await Management(api.url(), amqp_url=AMQP).levels()
+
+
 async def test_an_api_that_is_not_there_is_told():
     """Nobody waits for it."""
     with management({}) as api:

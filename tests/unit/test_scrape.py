@@ -1,6 +1,9 @@
 """The metrics of workers: how they are found, fetched and read, and that no worker's trouble is ours."""
 
+import asyncio
 import socket
+import threading
+from contextlib import suppress
 
 import pytest
 from fixtures.management import management
@@ -69,6 +72,30 @@ async def test_a_worker_that_is_silent_is_not_waited_for(monkeypatch):
     assert found.problem == "does not answer: timed out"
 
 
+async def test_a_worker_that_never_comes_to_an_end_is_not_waited_for(monkeypatch):
+    """One that says a little now and then is never silent for long."""
+    monkeypatch.setattr(scraping, "SECONDS", 0.2)
+    gone = threading.Event()
+
+    def babble(listening):
+        speaker, _ = listening.accept()
+        with speaker, suppress(OSError):
+            speaker.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not gone.wait(0.05):
+                speaker.sendall(b"#")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=babble, args=(listening,))
+        thread.start()
+        try:
+            async with asyncio.timeout(5):
+                (found,) = await scrape([address(f"127.0.0.1:{listening.getsockname()[1]}")])
+        finally:
+            gone.set()
+            thread.join()
+    assert found.problem == "does not answer: timed out"
+
+
 async def test_nobody_is_followed_elsewhere():
     """What redirects is no worker."""
     with management({}) as other, management({}) as api:
@@ -112,7 +139,9 @@ async def test_a_name_that_is_not_known_is_a_worker_that_does_not_answer(monkeyp
 
 def test_what_is_no_number_is_left_out():
     """Nobody can add it up, or write it as JSON."""
-    assert dict(parse("backtalk_a NaN\nbacktalk_b +Inf\nbacktalk_c 1\n")) == {("backtalk_c", ()): 1.0}
+    assert dict(parse("backtalk_a NaN\nbacktalk_b +Inf\nbacktalk_d 1e308\nbacktalk_c 1\n")) == {
+        ("backtalk_c", ()): 1.0
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import fcntl
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from backtalk.batches.outputs import put_in_order
 from backtalk.batches.requests import BadRequests, check, digest
-from backtalk.batches.state import Form, Plan, Status
+from backtalk.batches.state import Facts, Form, Plan, Status
 from backtalk.batches.store import Store, lock_of
 from backtalk.client.batchfile import BadFile, need_folder
 
@@ -61,7 +61,7 @@ def create(
     form: Form = Form.OPENAI,
     window_seconds: float | None = None,
 ) -> Store:
-    """Make the folder of a new batch, under a new id. Raises BadFile where a file of results is there already."""
+    """Make the folder of a new batch, under a new id. Raises BadFile where a file of results is taken already."""
     id = f"batch_{uuid.uuid4().hex}"
     home = folder / id
     plan = Plan(
@@ -82,6 +82,9 @@ def create(
             raise BadFile(f"{path}: is there already; name another file for the results")
     if plan.output == plan.errors:
         raise BadFile(f"{plan.output}: results and errors need a file each")
+    for other, facts in all_batches(folder):
+        if taken := not facts.status.ended and {plan.output, plan.errors} & {other.output, other.errors}:
+            raise BadFile(f"{taken.pop()}: {other.id} writes to it; name another file for the results")
     home.mkdir(parents=True, mode=0o700)
     return Store.create(home / STATE, plan)
 
@@ -96,11 +99,13 @@ def find(folder: Path, id: str) -> Path:
     return (exact or found)[0]
 
 
-def all_batches(folder: Path) -> Iterator[Store]:
-    """Yield the batches of a folder, the oldest first, each open until the next is asked for."""
-    for path in sorted(folder.glob(f"*/{STATE}"), key=lambda path: path.stat().st_ctime):
-        with closing(Store(path)) as store:
-            yield store
+def all_batches(folder: Path) -> list[tuple[Plan, Facts]]:
+    """Return what is known of the batches of a folder, the oldest first; what cannot be read is left out."""
+    found = []
+    for path in folder.glob(f"*/{STATE}"):
+        with suppress(BadFile), closing(Store(path)) as store:
+            found.append((store.plan, store.facts()))
+    return sorted(found, key=lambda one: one[1].created_at)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from time import time
-from typing import Self
+from typing import Final, Self
 
 from backtalk.batches.lines import CANCELLED, EXPIRED, cost, error_line, instead, result_line
 from backtalk.batches.outputs import Outputs
@@ -14,6 +14,8 @@ from backtalk.batches.store import Store
 from backtalk.client.inbox import AnyAnswer
 from backtalk.wire.jobs import CompletionResult
 
+# more digits than any file has lines, and fewer than SQLite has for a number
+_MOST_DIGITS: Final = 15
 _log = logging.getLogger(__name__)
 
 
@@ -25,7 +27,8 @@ def request_id(batch: str, number: int) -> str:
 def number_of(id: str, batch: str) -> int | None:
     """Return the number of the line that was sent under an id; None for what is no id of the batch."""
     start, _, number = id.rpartition("-")
-    return int(number) if start == batch and number.isascii() and number.isdecimal() else None
+    good = start == batch and len(number) <= _MOST_DIGITS and number.isascii() and number.isdecimal()
+    return int(number) if good else None
 
 
 class Ledger:

@@ -55,7 +55,7 @@ def cost(answer: CompletionResult, endpoint: str | None) -> float | None:
         return 0.0
     prices = [
         price(
-            completion.get("usage") or {},
+            used if isinstance(used := completion.get("usage"), dict) else {},
             endpoint=endpoint or DEFAULT_ENDPOINT,
             model=completion.get("model"),
         )

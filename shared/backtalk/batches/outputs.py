@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from backtalk.batches.store import Store
+from backtalk.client.batchfile import BadFile
 
 
 class Outputs:
@@ -77,6 +78,9 @@ def _ordered(path: Path) -> Path:
 
 
 def _open(path: Path, length: int) -> BinaryIO:
+    """Open a file behind so many bytes that were noted; raises BadFile where they are gone."""
+    if length > (path.stat().st_size if path.exists() else 0):
+        raise BadFile(f"{path}: lacks results that were written to it; put it back, or begin another batch")
     path.touch()
     file = path.open("r+b")
     file.truncate(length)

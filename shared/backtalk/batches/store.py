@@ -38,7 +38,9 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._db = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None)
+            # where there is none, none is made
+            there = f"{path.absolute().as_uri()}?mode=rw"
+            self._db = sqlite3.connect(there, timeout=_PATIENCE_SECONDS, isolation_level=None, uri=True)
             self._db.execute("PRAGMA journal_mode = WAL")
             # what is acknowledged afterwards has to be there after a power cut as well
             self._db.execute("PRAGMA synchronous = FULL")
@@ -48,8 +50,13 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, plan: Plan) -> Self:
-        """Begin a batch, which is validating; a state that was there before is replaced."""
+        """Begin a batch, which is validating; a state that was there before is replaced.
+
+        It is there as a whole or not at all.
+        """
         remove(path)
+        begun = path.with_name(f"{path.name}.new")
+        begun.unlink(missing_ok=True)
         values = {
             **{name: getattr(plan, name) for name in _PLAN},
             "input": str(plan.input),
@@ -59,13 +66,14 @@ class Store:
             "created_at": time.time(),
             "status": Status.VALIDATING.value,
         }
-        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        with closing(sqlite3.connect(begun, isolation_level=None)) as db:
             db.executescript(f"BEGIN;\n{files(__package__).joinpath('schema.sql').read_text('utf-8')}COMMIT;")
             names = ", ".join(values)
             db.execute(
                 f"INSERT INTO batch (only, {names}) VALUES (0{', ?' * len(values)})",  # noqa: S608  names of ours
                 tuple(values.values()),
             )
+        begun.replace(path)
         return cls(path)
 
     def close(self) -> None:

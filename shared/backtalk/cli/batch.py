@@ -167,7 +167,7 @@ def cancel(
 @app.command(name="list", epilog="Example: backtalk batch list --json")
 def list_batches(as_json: AsJson = False, state: StateFolder = None) -> None:
     """List the batches that were sent from here, the oldest first, as far as is known here."""
-    told = [report(store.plan, store.facts()) for store in batches.all_batches(folder_of(state))]
+    told = [report(plan, facts) for plan, facts in batches.all_batches(folder_of(state))]
     if as_json:
         print_json({"object": "list", "data": told})
         return

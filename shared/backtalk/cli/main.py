@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
@@ -48,7 +49,7 @@ app.add_typer(top)
 def main() -> None:
     try:
         app()
-    except (BadFile, NoExamples, BrokerUnreachable, TransportError, Refused, OSError) as error:
+    except (BadFile, NoExamples, BrokerUnreachable, TransportError, Refused, OSError, sqlite3.Error) as error:
         # not broken into lines: a name of a file in two pieces cannot be copied
         remedy = f"; {_REMEDY}" if isinstance(error, BrokerUnreachable) else ""
         told = f"backtalk: {error}{remedy}"

@@ -85,16 +85,16 @@ COUNTS: Final = Counts()
 counted = COUNTS.counted
 
 
-def price(used: Mapping[str, Any], *, endpoint: str, model: str | None) -> Decimal | None:
+def price(used: Mapping[str, Any], *, endpoint: str, model: object) -> Decimal | None:
     """Return what a call cost in dollars, by the price list of the provider that the endpoint is named after.
 
-    None where there is no such provider, no such model, or no count of tokens.
+    None where there is no such provider, no such model, or no count of tokens: servers write all kinds of things there.
     """
     from genai_prices import Usage as Priced  # noqa: PLC0415  a price list is of use only to who asks models
     from genai_prices import calc_price  # noqa: PLC0415
 
     counts = [used.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    if model is None or not any(counts) or any(type(count) is not int for count in counts):
+    if not isinstance(model, str) or not any(counts) or any(type(count) is not int for count in counts):
         return None
     details = used.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
@@ -102,5 +102,4 @@ def price(used: Mapping[str, Any], *, endpoint: str, model: str | None) -> Decim
         counted = Priced(input_tokens=counts[0], cache_read_tokens=cached, output_tokens=counts[1])
         return calc_price(counted, model, provider_id=endpoint).total_price
     except (LookupError, TypeError, ValueError):
-        # servers write all kinds of things into their usage
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -82,7 +83,7 @@ class Management:
         told = await self._get(f"queues/{self._vhost}?columns={_COLUMNS}")
         try:
             return {one["name"]: _level(one) for one in told}
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
             raise NotTold("what answered at the management URL is no management API") from error
 
     async def _get(self, path: str) -> Any:
@@ -97,7 +98,7 @@ class Management:
                 raise NotTold(_refusal(error.code)) from error
         except (URLError, HTTPException, OSError) as error:
             raise NotTold(f"the management API did not answer ({getattr(error, 'reason', error)})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise NotTold("what answered at the management URL is no management API") from error
 
 
@@ -118,12 +119,24 @@ def _level(told: Mapping[str, Any]) -> Level:
     stats = told.get("message_stats") or {}
     came, gone = ((stats.get(f"{one}_details") or {}).get("rate", 0.0) for one in _FLOWS)
     return Level(
-        ready=told.get("messages_ready"),
-        consumers=told.get("consumers"),
-        unacked=told.get("messages_unacknowledged"),
-        in_rate=float(came) if keeps_rates else None,
-        out_rate=float(gone) if keeps_rates else None,
+        ready=_count(told.get("messages_ready")),
+        consumers=_count(told.get("consumers")),
+        unacked=_count(told.get("messages_unacknowledged")),
+        in_rate=_rate(came) if keeps_rates else None,
+        out_rate=_rate(gone) if keeps_rates else None,
     )
+
+
+def _count(told: Any) -> int | None:
+    if told is None or type(told) is int:
+        return told
+    raise TypeError(f"{told!r} is no count")
+
+
+def _rate(told: Any) -> float:
+    if math.isfinite(rate := float(told)):
+        return rate
+    raise ValueError(f"{told!r} is no rate")
 
 
 def _refusal(status: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,8 @@ from backtalk.operate.fetching import fetch
 PORT: Final = 8081
 SECONDS: Final = 2.0
 _AT_ONCE: Final = 32
+# whatever is added up of less than this stays finite
+_MOST: Final = 2.0**63
 
 # the name of a series with its labels in the order of their names
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
@@ -120,7 +121,7 @@ def _refusal(status: int) -> str:
 
 
 def parse(text: str) -> Iterator[tuple[Series, float]]:
-    """Yield what Prometheus text tells of Backtalk, as far as it is finite. Raises ValueError for what is none."""
+    """Yield what Prometheus text tells of Backtalk, as far as it makes sense. Raises ValueError for what is none."""
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415  the light install lacks it
 
     try:
@@ -129,7 +130,7 @@ def parse(text: str) -> Iterator[tuple[Series, float]]:
                 value = float(sample.value)
                 # a bound that is no number is found here, and not by who reckons with it
                 float(sample.labels.get("le", 0))
-                if sample.name.startswith("backtalk_") and math.isfinite(value):
+                if sample.name.startswith("backtalk_") and abs(value) < _MOST:
                     yield (sample.name, tuple(sorted(sample.labels.items()))), value
     # the parser trips in many ways over what it cannot read
     except (ValueError, LookupError, AttributeError, TypeError) as error:
