@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 import time
 import urllib.request
+from contextlib import ExitStack
 from http import HTTPStatus
 from urllib.error import HTTPError
 
@@ -90,6 +92,28 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting():
         socket.create_connection(("127.0.0.1", port)),
     ):
         assert asked(f"http://127.0.0.1:{port}/ready")[0] == 200
+
+
+def test_a_client_that_goes_away_is_no_news(capfd):
+    """Standard error is the log, and anybody may knock."""
+    with served("127.0.0.1", 0, Heart(), lambda: {"ready": True}) as port:
+        knocking = socket.create_connection(("127.0.0.1", port))
+        knocking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        knocking.sendall(b"GET")
+        knocking.close()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+            assert answer.status == 200
+        time.sleep(0.1)
+    assert capfd.readouterr().err == ""
+
+
+def test_many_clients_at_once_are_let_in():
+    """Probes among them: who finds the door full comes again after a second."""
+    began = time.monotonic()
+    with served("127.0.0.1", 0, Heart(), lambda: {"ready": True}) as port, ExitStack() as clients:
+        for _ in range(50):
+            clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert time.monotonic() - began < 1
 
 
 def test_after_the_end_nobody_answers():

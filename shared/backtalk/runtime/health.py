@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
 from threading import Thread
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic_core import to_json
@@ -126,7 +127,14 @@ def served(
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        # whoever comes when so many wait waits for a second or more
+        request_queue_size = 128
         address_family = AF_INET6 if ":" in host else AF_INET
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            # one that went away is no news, and standard error is the log
+            if not isinstance(sys.exception(), OSError):
+                super().handle_error(request, client_address)
 
     try:
         listening = Server((host, port), Handler)

@@ -34,8 +34,17 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(levelname)s %(name)s %(message)s"))
     # aio-pika logs bodies at DEBUG
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _OneLine(logging.Formatter):
+    """The form of a library's line: nothing that it repeats of a message's headers looks like a line of ours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is the library's
+        return super().formatMessage(record).encode("unicode_escape").decode("ascii")
 
 
 def _as_json() -> tuple[list[Processor], Callable[..., Any]]:
