@@ -413,7 +413,9 @@ def test_times_are_read_as_they_are_shown(text, told):
     assert window(told) == text
 
 
-@pytest.mark.parametrize("text", ["", "24", "0h", "-1h", "1.5h", "soon", "1 h x", f"{'9' * 9}d", f"{'9' * 5000}s"])
+@pytest.mark.parametrize(
+    "text", ["", "24", "0h", "-1h", "1.5h", "soon", "1 h x", f"{'9' * 9}d", f"{'9' * 5000}s"]
+)
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(typer.BadParameter):
         seconds(text)
