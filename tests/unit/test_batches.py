@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sqlite3
@@ -12,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from backtalk.batches import batch as batches
-from backtalk.batches import single
+from backtalk.batches import engine, single
 from backtalk.batches.ledger import Ledger, number_of
 from backtalk.batches.outputs import order, put_in_order
 from backtalk.batches.pace import Pace
@@ -22,6 +23,7 @@ from backtalk.batches.state import Form, Status
 from backtalk.batches.store import Store
 from backtalk.cli.batch import app
 from backtalk.cli.batch_options import seconds
+from backtalk.client import QueueFull
 from backtalk.client.batchfile import BadFile
 from backtalk.wire.jobs import CompletionResult
 
@@ -391,6 +393,28 @@ def test_a_batch_that_is_cancelled_while_it_is_checked_is_never_sent(made):
     batches.cancel(store)
     batches.begun(store)
     assert store.facts().status is Status.CANCELLED
+
+
+async def test_a_batch_that_waits_for_room_can_be_cancelled(made, monkeypatch):
+    """The queue is full and nobody works: what was never sent is cancelled without an answer."""
+    monkeypatch.setattr(engine, "FULL_PAUSE", 0.01)
+    store = made(line("a"), line("b"), line("c"))
+    sent = []
+
+    class Full:
+        async def enqueue(self, _, *, results, id):
+            assert results == store.plan.stream
+            if sent:
+                batches.cancel(store)
+                raise QueueFull("full")
+            sent.append(id)
+
+    with Ledger(store) as ledger:
+        async with asyncio.timeout(5):
+            await engine.Engine(Full(), store, ledger).send()
+    facts = store.facts()
+    assert (facts.status, facts.sent, facts.failed, facts.expired) == (Status.CANCELLING, 3, 2, 0)
+    assert [one["custom_id"] for one in lines_of(store.plan.errors)] == ["b", "c"]
 
 
 def test_the_pace_is_that_of_the_last_minute():

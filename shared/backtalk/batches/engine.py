@@ -155,18 +155,28 @@ class Engine:
 
     async def _send_some(self, requests: Requests, facts: Facts, lines: Sequence[Line]) -> None:
         self._outstanding += len(lines)
-        await together(*(self._enqueue(requests.job(line), facts, self._id(line)) for line in lines))
+        refused: list[Line] = []
+        await together(*(self._enqueue(requests.job(line), facts, line, refused) for line in lines))
+        if refused:
+            self._outstanding -= len(refused)
+            cancelled = self.store.facts().cancelling_at is not None
+            self.ledger.give_up(sorted(refused, key=lambda line: line.number), expired=not cancelled)
         # those that had a result already were passed over
         self.store.note(sent=lines[-1].number + 1 if lines else facts.total)
         self.on_facts(self.store.facts())
 
-    async def _enqueue(self, job: CompletionJob, facts: Facts, id: str) -> None:
+    async def _enqueue(self, job: CompletionJob, facts: Facts, line: Line, refused: list[Line]) -> None:
+        """Send a line when there is room for it, or have it among the `refused` where it may be sent no more."""
+        due, stream, id = _due(job, facts), self.store.plan.stream, self._id(line)
         while True:
             try:
-                await self.client.enqueue(_due(job, facts), results=self.store.plan.stream, id=id)
+                await self.client.enqueue(due, results=stream, id=id)
             except QueueFull:
                 await asyncio.sleep(FULL_PAUSE)
             else:
+                return
+            if not self._may_send(self.store.facts()):
+                refused.append(line)
                 return
 
     async def _free(self) -> int:
